@@ -1,0 +1,56 @@
+"""Compiled kernels, without their cost at import.
+
+``@kernel`` marks a plain function that numba compiles at its first call and caches on disk (beside the package, or
+in the user's cache folder where the package folder cannot be written). A kernel may call other kernels by name.
+``kernel.py_func`` is the plain function.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import update_wrapper
+from types import FunctionType
+from typing import Any, Generic, ParamSpec, TypeVar
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+class LazyKernel(Generic[P, R]):
+    """A function compiled by ``numba.njit`` when it is first called."""
+
+    def __init__(self, function: Callable[P, R], options: dict[str, Any]) -> None:
+        self.py_func = function
+        self._options = options
+        self._compiled: Callable[P, R] | None = None
+        update_wrapper(self, function)
+
+    @property
+    def compiled(self) -> Callable[P, R]:
+        """The numba dispatcher. Kernels that the function names are given to numba as their own dispatchers."""
+        if self._compiled is None:
+            import numba
+
+            function = self.py_func
+            called = {
+                name: value.compiled
+                for name in function.__code__.co_names
+                if isinstance(value := function.__globals__.get(name), LazyKernel)
+            }
+            if called:
+                function = FunctionType(function.__code__, function.__globals__ | called, function.__name__)
+                function = update_wrapper(function, self.py_func)
+            self._compiled = numba.njit(cache=True, **self._options)(function)
+        return self._compiled
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        return self.compiled(*args, **kwargs)
+
+
+def kernel(**options: Any) -> Callable[[Callable[P, R]], LazyKernel[P, R]]:
+    """Decorator: ``@kernel()`` or ``@kernel(fastmath=True, nogil=True)``; options are numba's."""
+
+    def wrap(function: Callable[P, R]) -> LazyKernel[P, R]:
+        return LazyKernel(function, options)
+
+    return wrap
