@@ -1,0 +1,24 @@
+"""Arrays: how processing elements are joined, and how the folds of a GEMM flow through them.
+
+- `dataflow`: what rows and columns hold, what stays and what streams; the cycles of one fold.
+- `folds`: which folds a GEMM is cut into, K never crossing an edge of a scale group.
+- `schedule`: the time of a sequence of folds, in closed form, with the cause of every cycle and the count of every event.
+"""
+
+from simulator.array.dataflow import DATAFLOWS, Array, Dataflow
+from simulator.array.folds import KChunk, KRun, chunk_k, fold_edges, scale_edges
+from simulator.array.schedule import Block, Demand, gemm_block
+
+__all__ = [
+    "DATAFLOWS",
+    "Array",
+    "Block",
+    "Dataflow",
+    "Demand",
+    "KChunk",
+    "KRun",
+    "chunk_k",
+    "fold_edges",
+    "gemm_block",
+    "scale_edges",
+]

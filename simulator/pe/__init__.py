@@ -1,0 +1,27 @@
+"""Processing elements: one module a family, each with function, timing, activity and structure (`protocol`).
+
+A family is its pydantic model. `pe_model(name)` finds it: here by module name, elsewhere by an entry point of the group
+`simulator.pe`.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from importlib.metadata import entry_points
+from typing import Any
+
+from simulator.errors import InputError, nearest
+
+FAMILIES = {"mac": ("simulator.pe.mac", "MacPE")}
+"""Family -> (module, model); imported when asked for."""
+
+
+def pe_model(family: object) -> Any:
+    """The pydantic model of a family's parameters. Raises InputError: no such family."""
+    if isinstance(family, str) and family in FAMILIES:
+        module, name = FAMILIES[family]
+        return getattr(import_module(module), name)
+    others = {point.name: point for point in entry_points(group="simulator.pe")}
+    if isinstance(family, str) and family in others:
+        return others[family].load()
+    raise InputError("no PE of this family", key="pe.family", value=family, allowed=nearest(str(family), [*FAMILIES, *others]))

@@ -1,0 +1,96 @@
+"""Which folds a GEMM is cut into.
+
+K is cut at the edges of scale groups (a PE accumulates within one scale group only) and, where rows hold K, every
+R x lanes elements. Folds run columns outer, rows inner; where K is streamed, the K slices of one (rows, cols) fold
+follow each other innermost, ascending.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from typing import NamedTuple
+
+
+@dataclass(frozen=True)
+class KChunk:
+    """A piece of K that one fold accumulates in its PEs."""
+
+    size: int
+    rescaled: bool
+    """It ends a scale group: its sums pass the rescale unit."""
+    reads_partial: bool
+    """An earlier chunk of the same group (or, without groups, of K) left partial sums that are read and added."""
+    reads_scaled: bool
+    """It ends a group that is not the first: the scaled accumulator is read and added to."""
+
+
+class KRun(NamedTuple):
+    """A pattern of chunks that repeats ``count`` times."""
+
+    pattern: tuple[KChunk, ...]
+    count: int
+
+
+def scale_edges(k: int, group_sizes: Sequence[int], period: int = 0) -> tuple[int, ...]:
+    """Positions 0 < e <= k at which a scale group of some operand ends; empty when there are no groups.
+
+    ``period``: groups restart there (the kernel position of a convolution: cin); 0 or k for a plain GEMM.
+    """
+    sizes = [size for size in group_sizes if size]
+    if not sizes:
+        return ()
+    edges: set[int] = set()
+    for start in range(0, k, period or k):
+        stop = min(start + (period or k), k)
+        edges.add(stop)
+        for size in sizes:
+            edges.update(range(start + size, stop, size))
+    return tuple(sorted(edges))
+
+
+def chunk_k(begin: int, end: int, edges: Sequence[int], limit: int = 0) -> tuple[KRun, ...]:
+    """Chunks of K in [begin, end), cut at ``edges`` (see `scale_edges`) and every ``limit`` elements (0: no limit).
+
+    ``begin`` is 0 or, with groups, an edge; partial sums of what came before ``begin`` are read back.
+    """
+    chunks: list[KChunk] = []
+    if not edges:
+        cuts = [*range(begin, end, limit), end] if limit else [begin, end]
+        chunks = [KChunk(hi - lo, False, lo > 0, False) for lo, hi in zip(cuts, cuts[1:], strict=False)]
+    else:
+        low = begin
+        for edge in edges:
+            if edge <= begin:
+                continue
+            if edge > end:
+                break
+            cuts = [*range(low, edge, limit), edge] if limit else [low, edge]
+            chunks += [
+                KChunk(hi - lo, hi == edge, lo > low, hi == edge and low > 0)
+                for lo, hi in zip(cuts, cuts[1:], strict=False)
+            ]
+            low = edge
+    return _fold_runs(chunks, edges)
+
+
+def _fold_runs(chunks: list[KChunk], edges: Sequence[int]) -> tuple[KRun, ...]:
+    """Equal neighbours written once: chunk by chunk, or group by group where a group has several chunks."""
+    units: list[tuple[KChunk, ...]] = []
+    if edges:
+        unit: list[KChunk] = []
+        for chunk in chunks:
+            unit.append(chunk)
+            if chunk.rescaled:
+                units.append(tuple(unit))
+                unit = []
+    else:
+        units = [(chunk,) for chunk in chunks]
+    return tuple(KRun(pattern, sum(1 for _ in same)) for pattern, same in groupby(units))
+
+
+def fold_edges(extent: int, size: int) -> tuple[tuple[int, int], ...]:
+    """(used, count) of the folds that cover ``extent`` with ``size`` rows or columns: the full ones, then the rest."""
+    full, rest = divmod(extent, size)
+    return (*(((size, full),) if full else ()), *(((rest, 1),) if rest else ()))

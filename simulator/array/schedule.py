@@ -1,0 +1,262 @@
+"""The time of a sequence of folds, in closed form, with the cause of every cycle and the count of every event.
+
+A `Block` summarises folds that follow each other while all operands are in the buffers. Blocks join (one after the
+other) and repeat; the algebra is exact, so a GEMM of a million folds costs as much as one of three. When the next fold
+may start is the schedule of the conventions:
+
+- without overlap: when the last result of the one before has left (and, with a stationary operand, after its preload);
+- with overlap, outputs stationary: when the stream before it has ended, and late enough that its results find the
+  column bus or shift chain free: the one before occupies it for r * drain cycles. For equal streams: max(T', r) apart;
+- with overlap, an operand stationary: the preload fills the shadow register from the moment the stream before it begins:
+  max(T', r of the next) apart.
+
+Cause of a cycle, the first that applies: the array streams (`compute`); it fills, drains or preloads at full speed
+(`fill_drain`); the rescale unit holds it (`dequantization`); a buffer port holds it (`wait_weights`,
+`wait_activations`, `wait_writeback`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache, partial
+
+import numpy as np
+import numpy.typing as npt
+
+from simulator.array.dataflow import Array, stream_cycles
+from simulator.array.demand import Demand
+from simulator.array.folds import KChunk, KRun, fold_edges
+from simulator.units import ceil_div
+
+CAUSES = ("compute", "fill_drain", "wait_weights", "wait_activations", "wait_writeback", "dequantization")
+COMPUTE, FILL_DRAIN, WAIT_WEIGHTS, WAIT_ACTIVATIONS, WAIT_WRITEBACK, DEQUANTIZATION = range(6)
+
+COUNTERS = (
+    "folds",
+    "steps",
+    "weights_reads",
+    "activations_reads",
+    "outputs_reads",
+    "outputs_writes",
+    "rescales",
+    "partial_adds",
+    "preloads",
+    "skew_bits",
+)
+"""folds; PE-steps; buffer accesses by the array; results rescaled; results added to a partial sum in the output buffer;
+stationary words written into PEs; bits shifted through the skew registers at the array's edges."""
+
+Vector = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False)
+class Block:
+    """Folds in a row. Cycle 0 is the first streamed step (S) of the first fold; its preload lies before."""
+
+    span: int
+    """S of the last fold."""
+    end: int
+    """Cycle after the last result of any fold has left."""
+    load: int
+    """Preload of the first fold, cycles; 0 with outputs stationary."""
+    load_base: int
+    """The same with a buffer that keeps up."""
+    first_stream: int
+    """T' of the first fold."""
+    stream: int
+    """T' of the last fold."""
+    hold: tuple[int, int, int]
+    """Cycles for which the last fold's results occupy a column bus or chain: at full speed, with rescale, with buffers."""
+    tail: tuple[int, int, int]
+    """Cycles from the end of the last fold's stream to its last result, likewise."""
+    causes: Vector
+    """Cycles from 0 to the end of the last stream, by CAUSES."""
+    counts: Vector
+    """Events, by COUNTERS."""
+
+
+def gap(array: Array, before: Block, after: Block) -> tuple[int, int, int]:
+    """Cycles between the streams of two blocks whose operands are ready: at full speed, with rescale, with buffers."""
+    if array.dataflow.preloads:
+        if array.fold_overlap:
+            base, full = max(0, after.load_base - before.stream), max(0, after.load - before.stream)
+        else:
+            base, full = before.tail[0] + after.load_base, before.tail[0] + after.load
+        return base, base, full
+    if array.fold_overlap:
+        base, rescaled, full = (max(0, hold - after.first_stream) for hold in before.hold)
+        return base, rescaled, full
+    return before.tail
+
+
+def gap_causes(array: Array, cycles: tuple[int, int, int]) -> Vector:
+    """The causes of a `gap`."""
+    base, rescaled, full = cycles
+    causes = np.zeros(len(CAUSES), np.int64)
+    causes[FILL_DRAIN] = base
+    causes[DEQUANTIZATION] = rescaled - base
+    if array.dataflow.preloads:
+        causes[WAIT_WEIGHTS if array.dataflow.col_operand == "weights" else WAIT_ACTIVATIONS] = full - rescaled
+    else:
+        causes[WAIT_WRITEBACK] = full - rescaled
+    return causes
+
+
+def join(array: Array, a: Block, b: Block) -> Block:
+    """``a`` followed by ``b``."""
+    between = gap(array, a, b)
+    start = a.span + a.stream + between[2]
+    return Block(
+        span=start + b.span,
+        end=max(a.end, start + b.end),
+        load=a.load,
+        load_base=a.load_base,
+        first_stream=a.first_stream,
+        stream=b.stream,
+        hold=b.hold,
+        tail=b.tail,
+        causes=a.causes + b.causes + gap_causes(array, between),
+        counts=a.counts + b.counts,
+    )
+
+
+def repeat(array: Array, a: Block, count: int) -> Block:
+    """``a``, ``count`` times."""
+    if count == 1:
+        return a
+    between = gap(array, a, a)
+    period = a.span + a.stream + between[2]
+    return Block(
+        span=(count - 1) * period + a.span,
+        end=(count - 1) * period + a.end,
+        load=a.load,
+        load_base=a.load_base,
+        first_stream=a.first_stream,
+        stream=a.stream,
+        hold=a.hold,
+        tail=a.tail,
+        causes=count * a.causes + (count - 1) * gap_causes(array, between),
+        counts=count * a.counts,
+    )
+
+
+def chain(array: Array, blocks: Sequence[tuple[Block, int]]) -> Block:
+    """Blocks one after the other, each repeated so many times."""
+    result: Block | None = None
+    for block, count in blocks:
+        repeated = repeat(array, block, count)
+        result = repeated if result is None else join(array, result, repeated)
+    assert result is not None
+    return result
+
+
+@lru_cache(maxsize=65536)
+def fold_block(array: Array, demand: Demand, r: int, c: int, chunk: KChunk, extent: int) -> Block:
+    """One fold of r rows and c columns. ``extent``: length of the streamed axis where it is not K."""
+    flow = array.dataflow
+    steps = extent if flow.preloads else ceil_div(chunk.size, array.lanes)
+    speed = demand.intervals(array, r, c, chunk)
+    timed_r, timed_c = array.timed(r, c)
+    stream = stream_cycles(steps, speed.stream_full)
+    drains = (1, speed.drain_rescaled, speed.drain_full)
+    tail = (
+        array.tail_cycles(timed_r, timed_c, drains[0]),
+        array.tail_cycles(timed_r, timed_c, drains[1]),
+        array.tail_cycles(timed_r, timed_c, drains[2]),
+    )
+    causes = np.zeros(len(CAUSES), np.int64)
+    causes[COMPUTE] = stream_cycles(steps, speed.stream)
+    causes[DEQUANTIZATION] = (steps - 1) * (speed.stream_rescaled - speed.stream)
+    causes[WAIT_WEIGHTS] = (steps - 1) * (speed.stream_weights - speed.stream_rescaled)
+    causes[WAIT_ACTIVATIONS] = (steps - 1) * (speed.stream_activations - speed.stream_weights)
+    causes[WAIT_WRITEBACK] = (steps - 1) * (speed.stream_full - speed.stream_activations)
+    return Block(
+        span=0,
+        end=stream + tail[2],
+        load=timed_r * speed.preload if flow.preloads else 0,
+        load_base=timed_r if flow.preloads else 0,
+        first_stream=stream,
+        stream=stream,
+        hold=(timed_r * drains[0], timed_r * drains[1], timed_r * drains[2]),
+        tail=tail,
+        causes=causes,
+        counts=_fold_counts(array, demand, r, c, chunk, steps),
+    )
+
+
+def _fold_counts(array: Array, demand: Demand, r: int, c: int, chunk: KChunk, steps: int) -> Vector:
+    """Events of one fold, in the order of COUNTERS."""
+    flow = array.dataflow
+    row_port, col_port = demand.port(flow.row_operand), demand.port(flow.col_operand)
+    row_bits, col_bits = demand.word_bits(flow.row_operand), demand.word_bits(flow.col_operand)
+    result_rows = steps if flow.preloads else r
+    results = result_rows * c
+    if flow.preloads:
+        whole, rest = divmod(chunk.size, array.lanes)
+        row_reads = steps * row_port.accesses(chunk.size * row_bits)
+        col_reads = whole * col_port.accesses(c * array.lanes * col_bits)
+        col_reads += col_port.accesses(c * rest * col_bits) if rest else 0
+        row_scales = steps
+    else:
+        last = chunk.size - (steps - 1) * array.lanes
+        row_reads = (steps - 1) * row_port.accesses(r * array.lanes * row_bits) + row_port.accesses(r * last * row_bits)
+        col_reads = (steps - 1) * col_port.accesses(c * array.lanes * col_bits) + col_port.accesses(c * last * col_bits)
+        row_scales = r
+    if chunk.rescaled:
+        row_reads += row_port.accesses(row_scales * demand.scale_bits(flow.row_operand))
+        col_reads += col_port.accesses(c * demand.scale_bits(flow.col_operand))
+    reads = {flow.row_operand: row_reads, flow.col_operand: col_reads}
+    skew = 0
+    if flow.skewed:
+        before_row, before_col = r * (r - 1) // 2, c * (c - 1) // 2
+        row_delay = array.latency if flow.preloads else 1
+        col_words = r if flow.preloads else steps
+        skew = (
+            steps * row_delay * before_row * array.lanes * row_bits
+            + col_words * before_col * array.lanes * col_bits
+            + result_rows * before_col * demand.partial_bits
+        )
+    return np.array(
+        [
+            1,
+            r * c * steps,
+            reads["weights"],
+            reads["activations"],
+            result_rows * demand.outputs.accesses(demand.result_reads(c, chunk)),
+            result_rows * demand.outputs.accesses(demand.result_writes(c, chunk)),
+            results if chunk.rescaled else 0,
+            results * (chunk.reads_partial + chunk.reads_scaled),
+            c * chunk.size if flow.preloads else 0,
+            skew,
+        ],
+        np.int64,
+    )
+
+
+def gemm_block(array: Array, demand: Demand, m: int, n: int, runs: Sequence[KRun]) -> Block:
+    """All folds of an (m, k) x (n, k) GEMM or tile: columns outer, rows inner, K slices innermost where K streams.
+
+    ``runs`` are the K chunks (`chunk_k`). Every fold is timed as if its operands were in the buffers.
+    """
+    flow = array.dataflow
+    extent = {"m": m, "n": n}
+
+    def column(c: int) -> Block:
+        if flow.preloads:
+            streamed = extent[flow.streams]
+            return _k_chain(
+                array, runs, lambda chunk: fold_block(array, demand, ceil_div(chunk.size, array.lanes), c, chunk, streamed)
+            )
+        rows = []
+        for r, count in fold_edges(extent[flow.rows_hold], array.rows):
+            slices = partial(fold_block, array, demand, r, c, extent=0)
+            rows.append((_k_chain(array, runs, slices), count))
+        return chain(array, rows)
+
+    return chain(array, [(column(c), count) for c, count in fold_edges(extent[flow.cols_hold], array.cols)])
+
+
+def _k_chain(array: Array, runs: Sequence[KRun], fold: Callable[[KChunk], Block]) -> Block:
+    """The folds of consecutive K chunks."""
+    return chain(array, [(chain(array, [(fold(chunk), 1) for chunk in run.pattern]), run.count) for run in runs])
