@@ -1,0 +1,262 @@
+"""Names of formats: a string to a `Format` and back, one canonical spelling each.
+
+name   = base, then at most one of _g<N> _b<N> _channel _token _tensor, then _asym
+base   = int<2..16> | uint<2..16> | fp32 | fp16 | bf16 | minifloat
+       | mx<element> | nv<element>       blocks: E8M0 scale, 32 | E4M3 scale, 16, and an FP32 tensor scale
+       | bfp<M> | msfp<11..16>           blocks: shared exponent, sign and M mantissa bits
+minifloat = fp8_e4m3 fp8_e5m2 fp6_e2m3 fp6_e3m2 fp4_e2m1 | e<X>m<Y> | e<X>m<Y>ieee
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import replace
+from functools import lru_cache
+
+from simulator.errors import InputError, nearest, shorten
+from simulator.formats.element import (
+    BF16,
+    E8,
+    E8M0,
+    FP4_E2M1,
+    FP8_E4M3,
+    FP8_E5M2,
+    FP16,
+    FP32,
+    NAMED_FLOATS,
+    Element,
+    integer,
+    minifloat,
+    sign_magnitude,
+)
+from simulator.formats.format import Format, Granularity
+
+ENTRY_POINT_GROUP = "simulator.formats"
+MX_BLOCK = 32
+NV_BLOCK = 16
+MSFP_BLOCK = 16
+LARGEST_GROUP = 2**20
+
+UNSCALED = (FP32, FP16, BF16)
+"""Data types of their own: values are cast to them, without a scale."""
+
+ALIASES = {
+    "fp4": "fp4_e2m1",
+    "float16": "fp16",
+    "half": "fp16",
+    "bfloat16": "bf16",
+    "float32": "fp32",
+    "float8_e4m3fn": "fp8_e4m3",
+    "float8_e5m2": "fp8_e5m2",
+    "mxfp4_e2m1": "mxfp4",
+    "nvfp4_e2m1": "nvfp4",
+}
+
+_SUFFIXES = re.compile(
+    r"(?P<base>.*?)(?:_(?:(?P<kind>[gb])(?P<size>[0-9]+)|(?P<whole>channel|token|tensor)))?(?P<asym>_asym)?"
+)
+_INTEGER = re.compile(r"(?P<unsigned>u?)int(?P<bits>[0-9]{1,2})")
+_MINIFLOAT = re.compile(
+    r"(?:fp(?P<total>[0-9]{1,2})_)?e(?P<exponent>[0-9]{1,2})m(?P<mantissa>[0-9]{1,2})(?P<ieee>ieee)?"
+)
+_BFP = re.compile(r"(?P<kind>bfp|msfp)(?P<bits>[0-9]{1,2})")
+
+_WHOLE: dict[str, Granularity] = {"channel": "channel", "token": "token", "tensor": "tensor"}
+_NAMED = {element.name: element for element in NAMED_FLOATS}
+_LAYOUTS = {replace(element, name=""): element for element in NAMED_FLOATS}
+
+
+def format_names() -> list[str]:
+    """Canonical names to choose from, third-party formats included; any suffix and any minifloat add to
+    them."""
+    integers = [f"{kind}{bits}" for kind in ("int", "uint") for bits in range(2, 17)]
+    floats = [*_NAMED, "e3m4", "e3m4ieee"]
+    mx = ["mxfp8_e4m3", "mxfp8_e5m2", "mxfp6_e3m2", "mxfp6_e2m3", "mxfp4", "mxint8", "mxint6", "mxint4"]
+    blocks = [*mx, "nvfp4", "nvint4", *(f"msfp{bits}" for bits in range(11, 17)), "bfp7_b64"]
+    suffixed = [
+        "int8_asym",
+        "int8_channel",
+        "int8_token",
+        "int4_channel",
+        "int4_g128",
+        "int4_g128_asym",
+        "fp4_e2m1_g32",
+    ]
+    return [*integers, *floats, *blocks, *suffixed, *sorted(_third_party())]
+
+
+def get_format(name: str | Format) -> Format:
+    """The format of this name (any case, aliases resolved); a Format is returned as it is. InputError
+    otherwise."""
+    if isinstance(name, Format):
+        return name
+    if not isinstance(name, str):
+        raise InputError("a format is named by a string", value=name, allowed="such as int4_g128 or mxfp4")
+    return _parse(name)
+
+
+@lru_cache(maxsize=4096)
+def _parse(text: str) -> Format:
+    spelled = text.strip().lower().replace("-", "_")
+    parts = _SUFFIXES.fullmatch(spelled)
+    if parts is None:
+        raise _unknown(text)
+    base = ALIASES.get(parts["base"], parts["base"])
+    granularity: Granularity | None = None
+    size = 0
+    if parts["kind"]:
+        granularity = "group" if parts["kind"] == "g" else "block"
+        size = int(parts["size"][:9])
+        if not 1 <= size <= LARGEST_GROUP:
+            raise InputError(
+                f"group size of format {shorten(text)}", value=size, allowed=f"1 to {LARGEST_GROUP}"
+            )
+    elif parts["whole"]:
+        granularity = _WHOLE[parts["whole"]]
+    bare = _base_format(base)
+    if bare is None:
+        third_party = _third_party()
+        if spelled in third_party:
+            return third_party[spelled]
+        raise _unknown(text)
+    return _with_suffixes(bare, granularity, size, asymmetric=parts["asym"] is not None)
+
+
+def _base_format(base: str) -> Format | None:
+    """The format that a base names by itself; None where it names none. A `bfp` comes without a block size
+    yet."""
+    element = _element(base)
+    if element is not None:
+        if element in UNSCALED:
+            return Format(element.name, element)
+        return Format(element.name, element, "tensor", scale_element=FP16)
+    shared = _BFP.fullmatch(base)
+    if shared:
+        given = int(shared["bits"])
+        mantissa = given if shared["kind"] == "bfp" else given - 9
+        allowed = range(1, 16) if shared["kind"] == "bfp" else range(2, 8)
+        if mantissa not in allowed:
+            return None
+        size = MSFP_BLOCK if shared["kind"] == "msfp" else 0
+        return Format(base, sign_magnitude(mantissa), "block", size, scale_element=E8)
+    for prefix, size in (("mx", MX_BLOCK), ("nv", NV_BLOCK)):
+        rest = base.removeprefix(prefix)
+        element = _element(ALIASES.get(rest, rest)) if rest != base else None
+        if (
+            element is None
+            or element.kind == "uint"
+            or element.bits > 8
+            or (element.specials == "ieee" and element != FP8_E5M2)
+        ):
+            continue
+        short = {FP4_E2M1: "fp4"}.get(element, element.name)
+        if prefix == "nv":
+            return Format(f"nv{short}", element, "block", size, FP8_E4M3, FP32)
+        if element.kind == "int":
+            element = replace(element, step_exponent=2 - element.bits)
+        return Format(f"mx{short}", element, "block", size, E8M0)
+    return None
+
+
+def _element(name: str) -> Element | None:
+    """The integer or minifloat that `name` spells; None where it spells none."""
+    if name in _NAMED:
+        return _NAMED[name]
+    whole = _INTEGER.fullmatch(name)
+    if whole and 2 <= int(whole["bits"]) <= 16 and whole["bits"][0] != "0":
+        return integer(int(whole["bits"]), signed=not whole["unsigned"])
+    layout = _MINIFLOAT.fullmatch(name)
+    if layout is None:
+        return None
+    exponent, mantissa = int(layout["exponent"]), int(layout["mantissa"])
+    total = 1 + exponent + mantissa
+    ieee = layout["ieee"] is not None
+    if not (1 <= exponent <= 8 and 3 <= total <= 16) or (ieee and (exponent < 2 or mantissa < 1)):
+        return None
+    if layout["total"] and int(layout["total"]) != total:
+        return None
+    element = minifloat(exponent, mantissa, "ieee" if ieee else "none")
+    return _LAYOUTS.get(replace(element, name=""), element)
+
+
+def _with_suffixes(bare: Format, granularity: Granularity | None, size: int, *, asymmetric: bool) -> Format:
+    """`bare` with the suffixes applied, under its canonical name."""
+    blocks = bare.granularity == "block"
+    plain = "a plain integer or float takes _g<N>, _channel, _token or _tensor"
+    if blocks and (granularity not in (None, "block") or asymmetric):
+        raise InputError(
+            f"{bare.name} shares a scale per block", allowed="_b<N> after it, and no other suffix"
+        )
+    if granularity == "block" and not blocks:
+        raise InputError(
+            f"{bare.name} is no block format", allowed=f"{plain}; blocks are mx..., nv..., bfp..., msfp..."
+        )
+    if bare.scale_element is None and (granularity or asymmetric):
+        raise InputError(f"{bare.name} is cast to, without a scale", allowed=f"{bare.name} without a suffix")
+    if asymmetric and not bare.is_integer:
+        raise InputError(f"{bare.name} has no integer zero point", allowed="_asym after an integer format")
+    if blocks:
+        return _block_format(bare, size or bare.group_size)
+    suffix = {"group": f"_g{size}", "tensor": "", None: ""}.get(granularity, f"_{granularity}")
+    return replace(
+        bare,
+        name=f"{bare.name}{suffix}{'_asym' if asymmetric else ''}",
+        granularity=granularity or bare.granularity,
+        group_size=size,
+        has_zero_point=asymmetric,
+    )
+
+
+def _block_format(bare: Format, size: int) -> Format:
+    """A block format with its block size in its name where that is not the one its base implies."""
+    if not size:
+        raise InputError(
+            f"{bare.name} needs a block size", allowed=f"{bare.name}_b<N>, such as {bare.name}_b16"
+        )
+    if bare.element.kind == "sign_magnitude":
+        mantissa = bare.element.bits - 1
+        is_msfp = size == MSFP_BLOCK and 2 <= mantissa <= 7
+        name = f"msfp{mantissa + 9}" if is_msfp else f"bfp{mantissa}_b{size}"
+    else:
+        name = bare.name if size == bare.group_size else f"{bare.name}_b{size}"
+    return replace(bare, name=name, group_size=size)
+
+
+@lru_cache(maxsize=1)
+def _third_party() -> dict[str, Format]:
+    """Formats of the entry point group `simulator.formats`, by name: each entry is a Format or an iterable of
+    them."""
+    from importlib.metadata import entry_points
+
+    found: dict[str, Format] = {}
+    for entry in entry_points(group=ENTRY_POINT_GROUP):
+        loaded = entry.load()
+        formats = loaded if isinstance(loaded, Iterable) else [loaded]
+        for format_ in formats:
+            if not isinstance(format_, Format):
+                raise InputError(
+                    f"entry point {entry.name} of {ENTRY_POINT_GROUP} gives no Format", value=format_
+                )
+            if (
+                format_.name != format_.name.lower()
+                or format_.name in found
+                or _spells_built_in(format_.name)
+            ):
+                raise InputError(
+                    f"entry point {entry.name} of {ENTRY_POINT_GROUP}: name taken or not in lower case",
+                    value=format_.name,
+                )
+            found[format_.name] = format_
+    return found
+
+
+def _spells_built_in(name: str) -> bool:
+    parts = _SUFFIXES.fullmatch(name)
+    return parts is not None and _base_format(ALIASES.get(parts["base"], parts["base"])) is not None
+
+
+def _unknown(text: str) -> InputError:
+    return InputError(
+        "no number format of this name", value=text, allowed=nearest(text[:40].lower(), format_names())
+    )
