@@ -1,15 +1,16 @@
 """The words in which hardware is described to the cost model: parts, components, events.
 
-A *component* is a place in the accelerator that has area and does things: the PEs, a buffer, the rescale unit. It
-has ``count`` identical instances. A *part* is a circuit inside one instance (a multiplier, an adder, a register),
-known to cost tables by ``kind`` and ``params``. An *event* is what one instance does at a time ("mac", "read"): it
-names the part events it causes. Engines count component events; cost tables price part events, or the whole
-component where it was characterised as a unit.
+A *component* is a place in the accelerator that has area and does things: the PEs, a buffer, the rescale
+unit. It has ``count`` identical instances. A *part* is a circuit inside one instance (a multiplier, an adder,
+a register), known to cost tables by ``kind`` and ``params`` (see ``kinds.py``). An *event* is what one
+instance does at a time ("mac", "read"): it names the part events it causes. Engines count component events;
+cost tables price part events, or the whole component where it was characterised as a unit.
 
 Example: a MAC PE::
 
     Component(
-        name="pe", kind="mac", count=256, params={"activations": "int8", "weights": "int4", "accumulator": "int32"},
+        name="pe", kind="mac", count=256,
+        params={"activations": "int8", "weights": "int4", "accumulator": "int32"},
         parts=(
             Part("multiplier", "int_multiplier", {"a_bits": 8, "b_bits": 4}),
             Part("accumulate", "int_adder", {"bits": 32}),
@@ -50,4 +51,8 @@ class Component:
     count: int = 1
     parts: tuple[Part, ...] = ()
     events: Mapping[str, Mapping[tuple[str, str], int]] = field(default_factory=dict)
-    """event -> {(part name, part event): how many}; empty for a component that cost tables know whole (sram, dram)."""
+    """event -> {(part name, part event): how many}, all ``count`` circuits of the part together.
+
+    Empty for a component whose kind cost tables know whole (sram, dram). An event of a unit that has no parts
+    has an empty mapping.
+    """

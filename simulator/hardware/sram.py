@@ -1,0 +1,148 @@
+"""An on-chip memory, built of the macros that a table has.
+
+A memory has ``bytes`` in ``banks``; one access reads or writes ``width_bits`` in one bank. It is built as
+designers build it, and the report says which of these steps were taken:
+
+1. A bank wider than the widest tabulated macro is several equal macros side by side; an access goes to all
+   of them.
+2. A bank deeper than the largest macro (4 MiB) is several equal macros on top of each other; an access goes
+   to one.
+3. A macro shallower or narrower than the smallest tabulated one is that smallest one: the rest of it is paid
+   and unused. Quality ``estimated``.
+4. A macro between tabulated ones is interpolated between its two neighbours in words and its two in width,
+   each as a straight line on logarithmic axes. Quality ``fitted``.
+
+Address and data wires between macros and banks are not counted. Leakage and area count every macro of every
+bank.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from simulator.errors import InputError
+from simulator.hardware.constant import Constant, from_rows
+from simulator.hardware.structure import Param
+from simulator.hardware.table import DELAY, ENERGY, UNITS, CostRow, CostTable, ParamKey
+from simulator.units import BITS_PER_BYTE, KIB
+
+LARGEST_MACRO_BITS = 4 * KIB * KIB * BITS_PER_BYTE
+
+PORTS = ("1rw", "1r1w")
+"""One port that reads or writes; or one that reads and one that writes at the same time."""
+
+
+@dataclass(frozen=True)
+class Build:
+    """How a memory is composed: ``banks`` x ``stacked`` x ``abreast`` macros of ``words`` x ``width``."""
+
+    banks: int
+    abreast: int
+    stacked: int
+    words: float
+    width: float
+    steps: tuple[str, ...]
+    """What was done to the memory as the user wrote it, in words."""
+    padded: bool
+    """The macro was rounded up to the smallest tabulated one."""
+
+
+def memory_constant(
+    table: CostTable, params: Mapping[str, Param], quantity: str, event: str = ""
+) -> Constant | None:
+    """One quantity of a memory; None where the table has no macros with these ports."""
+    memory = _with_defaults(params)
+    macros = {
+        (int(dict(key)["words"]), int(dict(key)["width_bits"])): row
+        for key, row in table.select("sram_macro", quantity, event).items()
+        if dict(key)["ports"] == memory["ports"]
+    }
+    if not macros:
+        return None
+    build = plan(memory, macros)
+    value, rows, interpolation = _interpolate(macros, build.words, build.width, UNITS[quantity])
+    quality = "estimated" if build.padded else "fitted" if interpolation else ""
+    macro = f"macro {build.words:g} words x {build.width:g} bits {memory['ports']}"
+    steps = [
+        *build.steps,
+        macro + (f", {interpolation}" if interpolation else f" = {value:.6g} {UNITS[quantity]}"),
+    ]
+    count = build.abreast * {ENERGY: 1, DELAY: 0}.get(quantity, build.banks * build.stacked)
+    if count > 1:
+        steps.append(f"x {count} macros = {value * count:.6g} {UNITS[quantity]}")
+    key: ParamKey = tuple(sorted(memory.items()))
+    return from_rows(rows, "sram", key, value * max(count, 1), "; ".join(steps), quality)
+
+
+def _with_defaults(params: Mapping[str, Param]) -> dict[str, Param]:
+    """One bank and one read-write port, unless the memory says otherwise."""
+    memory: dict[str, Param] = {"banks": 1, "ports": "1rw", **params}
+    if memory["ports"] not in PORTS:
+        raise InputError(
+            "not the ports of an SRAM", key="ports", value=memory["ports"], allowed=", ".join(PORTS)
+        )
+    return memory
+
+
+def plan(memory: Mapping[str, Param], macros: Mapping[tuple[int, int], CostRow]) -> Build:
+    """How ``memory`` is built of ``macros``, given as (words, width in bits)."""
+    size_bits, width, banks = (int(memory[name]) for name in ("bytes", "width_bits", "banks"))
+    widths = sorted({macro_width for _, macro_width in macros})
+    fewest_words = min(words for words, _ in macros)
+    steps = []
+    bank_bits = size_bits * BITS_PER_BYTE / banks
+    if banks > 1:
+        steps.append(f"{banks} banks of {bank_bits / BITS_PER_BYTE:g} bytes")
+    abreast = math.ceil(width / widths[-1])
+    if abreast > 1:
+        steps.append(f"{abreast} macros side by side for {width} bits")
+    macro_width: float = width / abreast
+    stacked = max(1, math.ceil(bank_bits / abreast / LARGEST_MACRO_BITS))
+    if stacked > 1:
+        steps.append(f"{stacked} macros on top of each other")
+    words = bank_bits / abreast / stacked / macro_width
+    padded = False
+    if macro_width < widths[0]:
+        steps.append(f"{macro_width:g} bits wide: the narrowest macro has {widths[0]}, the rest is unused")
+        macro_width, padded = widths[0], True
+    if words < fewest_words:
+        steps.append(f"{words:g} words deep: the shallowest macro has {fewest_words}, the rest is unused")
+        words, padded = fewest_words, True
+    return Build(banks, abreast, stacked, words, macro_width, tuple(steps), padded)
+
+
+def _interpolate(
+    macros: Mapping[tuple[int, int], CostRow], words: float, width: float, unit: str
+) -> tuple[float, list[CostRow], str]:
+    """(value, rows used, how it was interpolated or nothing); bilinear in the logarithms."""
+    total, rows, terms = 0.0, [], []
+    for near_width, width_share in _bracket(sorted({w for _, w in macros}), width):
+        depths = sorted(depth for depth, w in macros if w == near_width)
+        for near_words, words_share in _bracket(depths, words):
+            row = macros[near_words, near_width]
+            share = width_share * words_share
+            rows.append(row)
+            terms.append(f"{row.value:g}^{share:.3f} ({near_words} x {near_width})")
+            total += share * math.log(row.value)
+    if len(rows) == 1:
+        return rows[0].value, rows, ""
+    value = math.exp(total)
+    return value, rows, f"log-interpolated: {' * '.join(terms)} = {value:.6g} {unit}"
+
+
+def _bracket(ticks: list[int], at: float) -> list[tuple[int, float]]:
+    """The one or two ticks around ``at`` with their weights on a logarithmic axis."""
+    if at in ticks:
+        return [(int(at), 1.0)]
+    below = [tick for tick in ticks if tick < at]
+    above = [tick for tick in ticks if tick > at]
+    if not below or not above:
+        raise InputError(
+            f"the SRAM table ends at {ticks[0]} and {ticks[-1]}; no macro of size {at:g} can be read off it",
+            allowed="add rows of this size to a cost table",
+        )
+    low, high = below[-1], above[0]
+    share = math.log(at / low) / math.log(high / low)
+    return [(low, 1.0 - share), (high, share)]
