@@ -1,0 +1,25 @@
+"""Workloads: the operations and tensors of a network, and the readers that make them.
+
+A `Workload` is a list of matrix products (`Gemm`, which convolutions and attention are lowered to) and
+vector work (`VectorOp`) over named tensors. ``load_workload`` reads a shipped name, a YAML file or a
+Hugging Face model; ``gemm_workload`` is one layer; ``tensor_values`` gives the numbers in a tensor.
+docs/workloads.md explains the file.
+"""
+
+from simulator.workload.huggingface import trace
+from simulator.workload.load import gemm_workload, load_workload, workload_names
+from simulator.workload.operations import Conv, Gemm, Operation, Phase, TensorRef, VectorOp, Workload
+
+__all__ = [
+    "Conv",
+    "Gemm",
+    "Operation",
+    "Phase",
+    "TensorRef",
+    "VectorOp",
+    "Workload",
+    "gemm_workload",
+    "load_workload",
+    "trace",
+    "workload_names",
+]

@@ -1,0 +1,13 @@
+"""Families of networks that ``model: {family: NAME, ...}`` can name. A new one is a module and a line here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from simulator.workload.families import bert, llama
+from simulator.workload.families.family import Family
+
+FAMILIES: Mapping[str, Family[Any]] = {family.name: family for family in (bert.FAMILY, llama.FAMILY)}
+
+__all__ = ["FAMILIES", "Family"]

@@ -1,0 +1,98 @@
+"""What transformer families share: the tokens of a run, and attention (Vaswani et al., NeurIPS 2017,
+section 3.2).
+
+Attention's tensors are head-major: queries (sequences * heads, tokens, head), keys (sequences * kv heads,
+context, head), values (sequences * kv heads, head, context), so that K is the last axis of both operands of
+both products. heads / kv heads consecutive heads share a key/value head (Ainslie et al., GQA, EMNLP 2023).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from simulator.workload.builder import Builder
+from simulator.workload.operations import Phase, TensorRef
+
+DEFAULT_TOKENS = 128
+"""Prefill of a transformer for which no length is given."""
+
+
+@dataclass(frozen=True)
+class Sequences:
+    """Tokens of a run: ``batch`` sequences, each with ``queries`` new tokens and ``context`` tokens
+    attended to."""
+
+    batch: int
+    queries: int
+    context: int
+
+    @property
+    def tokens(self) -> int:
+        """Rows of every linear layer."""
+        return self.batch * self.queries
+
+
+def sequences(phase: Phase) -> Sequences:
+    """Prefill of S tokens attends to S; decode at context length L is one token that attends to L,
+    itself included."""
+    if phase.decode is not None:
+        return Sequences(phase.batch, 1, phase.decode)
+    length = DEFAULT_TOKENS if phase.prefill is None else phase.prefill
+    return Sequences(phase.batch, length, length)
+
+
+@dataclass(frozen=True)
+class Heads:
+    """Shape of an attention block."""
+
+    heads: int
+    kv_heads: int
+    head_dim: int
+    bias: bool
+    rope: bool
+
+
+def self_attention(b: Builder, name: str, x: TensorRef, run: Sequences, shape: Heads) -> TensorRef:
+    """Heads' results side by side, (tokens, heads * head), of x (tokens, hidden).
+
+    The keys and values of the new tokens go to the cache; decode finds the others there. Masked scores of a
+    causal prefill are computed like all others; the scale 1 / sqrt(head) is part of the softmax.
+    """
+    rows = (run.batch * shape.heads, run.queries, shape.head_dim)
+    query = b.gemm(f"{name}.query", x, shape.heads * shape.head_dim, bias=shape.bias, shape=rows)
+    if shape.rope:
+        query = b.vector(f"{name}.query.rope", "rope", query)
+    kv = run.batch * shape.kv_heads
+    new, held = (kv, run.queries, shape.head_dim), (kv, run.context, shape.head_dim)
+    keys = _cached(b, f"{name}.key", f"{name}.scores", x, new, held, bias=shape.bias, rope=shape.rope)
+    new, held = (kv, shape.head_dim, run.queries), (kv, shape.head_dim, run.context)
+    values = _cached(b, f"{name}.value", f"{name}.context", x, new, held, bias=shape.bias, rope=False)
+    group = shape.heads // shape.kv_heads
+    scores = b.attention(f"{name}.scores", query, keys, weight_reuse=group)
+    weights = b.vector(f"{name}.softmax", "softmax", scores)
+    merged = (run.tokens, shape.heads * shape.head_dim)
+    return b.attention(f"{name}.context", weights, values, weight_reuse=group, shape=merged)
+
+
+def _cached(
+    b: Builder,
+    name: str,
+    product: str,
+    x: TensorRef,
+    new: tuple[int, int, int],
+    held: tuple[int, int, int],
+    *,
+    bias: bool,
+    rope: bool,
+) -> TensorRef:
+    """Project x to ``new`` keys or values and write them to the cache of shape ``held``, which
+    ``product`` reads. A cache in the output format is written by the projection (or its rotation)
+    itself."""
+    cache = b.cache(f"{name}.cache", product, held)
+    direct = cache if cache.format == b.output_format else None
+    n = new[0] * new[1] * new[2] // x.rows
+    tensor = b.gemm(name, x, n, bias=bias, shape=new, output=None if rope else direct)
+    if rope:
+        size = tensor.size
+        tensor = b.vector(f"{name}.rope", "rope", tensor, elements=size, output=direct)
+    return cache if direct else b.append(f"{name}.quantize", tensor, cache)
