@@ -7,19 +7,28 @@ docs/workloads.md explains the file.
 """
 
 from simulator.workload.huggingface import trace
+from simulator.workload.im2col import im2col
 from simulator.workload.load import gemm_workload, load_workload, workload_names
 from simulator.workload.operations import Conv, Gemm, Operation, Phase, TensorRef, VectorOp, Workload
+from simulator.workload.sources import Stored, Synthetic
+from simulator.workload.values import Sample, sample_values, tensor_values
 
 __all__ = [
     "Conv",
     "Gemm",
     "Operation",
     "Phase",
+    "Sample",
+    "Stored",
+    "Synthetic",
     "TensorRef",
     "VectorOp",
     "Workload",
     "gemm_workload",
+    "im2col",
     "load_workload",
+    "sample_values",
+    "tensor_values",
     "trace",
     "workload_names",
 ]

@@ -17,6 +17,11 @@ from simulator.workload.operations import Conv, Gemm, Operation, TensorRef, Vect
 from simulator.workload.sources import LAPLACE, NORMAL, Stored, Synthetic, ValueSource
 from simulator.workload.vector import passes
 
+SHAPES_VALUES = ("relu", "softmax")
+"""Operations that synthetic values of their output are put through."""
+KEEPS_SIGN = ("max_pool", "average_pool", "gather")
+"""Operations whose output is drawn like their input."""
+
 
 class Formats(NamedTuple):
     """Format names of the operands of a product."""
@@ -48,8 +53,8 @@ class Builder:
         sources: Sources | None = None,
         static_scales: bool = False,
     ) -> None:
-        """``layers``: pattern of operation names -> operand -> format. ``static_scales``: activations are requantized
-        by calibrated scales, without a pass that looks for the maximum."""
+        """``layers``: pattern of operation names -> operand -> format. ``static_scales``: activations
+        are requantized by calibrated scales, without a pass that looks for the maximum."""
         self.operations: list[Operation] = []
         self.tensors: dict[str, TensorRef] = {}
         self.parameters = 0
@@ -104,8 +109,8 @@ class Builder:
     def conv(
         self, name: str, activations: TensorRef, conv: Conv, *, bias: bool, flatten: bool = False
     ) -> TensorRef:
-        """A convolution of a feature map (images, height, width, channels), lowered by im2col; ``flatten``: scale
-        groups of the weights run across kernel positions."""
+        """A convolution of a feature map (images, height, width, channels), lowered by im2col;
+        ``flatten``: scale groups of the weights run across kernel positions."""
         formats = self.formats_of(name)
         images = activations.shape[0]
         cin = conv.in_channels // conv.groups
@@ -156,10 +161,10 @@ class Builder:
         parameters: int = 0,
         output: TensorRef | None = None,
     ) -> TensorRef:
-        """Work of the vector unit; its output has the first input's shape and it visits every value of the output,
-        unless given. ``parameters`` of a norm are counted, not listed."""
+        """Work of the vector unit; its output has the first input's shape and it visits every value of
+        the output, unless given. ``parameters`` of a norm are counted, not listed."""
         if output is None:
-            after = op if op in ("relu", "softmax") else ""
+            after = inputs[0].after if op in KEEPS_SIGN else op if op in SHAPES_VALUES else ""
             output = self._tensor(f"{name}.output", shape or inputs[0].shape, self.output_format, after=after)
         count = output.size if elements is None else elements
         self.operations.append(VectorOp(name, op, count, passes(op), inputs, output))
@@ -171,7 +176,8 @@ class Builder:
         return self._tensor(name, shape, self.formats_of(product).activations)
 
     def cache(self, name: str, product: str, shape: tuple[int, ...]) -> TensorRef:
-        """The second operand of attention's product named ``product``, in the key/value format of that product."""
+        """The second operand of attention's product named ``product``, in the key/value format of that
+        product."""
         return self._tensor(name, shape, self.formats_of(product).kv, kind="kv")
 
     def append(self, name: str, tensor: TensorRef, target: TensorRef) -> TensorRef:
@@ -183,7 +189,8 @@ class Builder:
         return target
 
     def quantized(self, tensor: TensorRef, format: str) -> TensorRef:
-        """``tensor`` in ``format``: itself, or what a quantize operation makes of it, once for all that read it."""
+        """``tensor`` in ``format``: itself, or what a quantize operation makes of it, once for all that
+        read it."""
         if tensor.format == format:
             return tensor
         copies = self._quantized.setdefault((tensor.name, tensor.shape), {})
@@ -211,7 +218,8 @@ class Builder:
         return replace(tensor, shape=(tensor.shape[0], tensor.size // tensor.shape[0]))
 
     def formats_of(self, name: str) -> Formats:
-        """Formats of the operands of operation ``name``: the default ones, then each pattern that fits, in order."""
+        """Formats of the operands of operation ``name``: the default ones, then each pattern that fits,
+        in order."""
         formats = self._formats
         for pattern, given in self._layers.items():
             if fnmatchcase(name, pattern):

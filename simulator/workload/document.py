@@ -36,7 +36,8 @@ class FormatsDocument(Model):
     activation_scales: Literal["dynamic", "static"] = "dynamic"
     """dynamic: a pass over the activations finds each scale; static: scales were calibrated beforehand."""
     layers: dict[str, LayerFormats] = Field(default_factory=dict)
-    """Pattern of names of matrix products (``*`` stands for anything) -> their formats; later patterns win."""
+    """Pattern of names of matrix products (``*`` stands for anything) -> their formats; later patterns
+    win."""
 
 
 class WeightValues(Model):
@@ -59,7 +60,8 @@ class WeightValues(Model):
 
 
 class ActivationValues(Model):
-    """Where activations (or keys and values) are from: a distribution, or recordings under our tensors' names."""
+    """Where activations (or keys and values) are from: a distribution, or recordings under our tensors'
+    names."""
 
     distribution: Distribution = "laplace"
     """Of tensors that were not recorded."""

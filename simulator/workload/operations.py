@@ -44,7 +44,8 @@ class TensorRef:
     kind: str = "activations"
     values: ValueSource = LAPLACE
     stream: str = ""
-    """Name under which synthetic values are drawn, "" for its own: a tensor and its quantized copy share one."""
+    """Name under which synthetic values are drawn, "" for its own: a tensor and its quantized copy share
+    one."""
     after: str = ""
     """Operation ("relu", "softmax") that synthetic values have been through."""
     group_span: int = 0
@@ -147,7 +148,8 @@ class Gemm:
 
 @dataclass(frozen=True, slots=True)
 class VectorOp:
-    """Work of the vector unit: ``elements`` values, each visited ``passes`` times (`simulator.workload.vector`).
+    """Work of the vector unit: ``elements`` values, each visited ``passes`` times
+    (`simulator.workload.vector`).
 
     An embedding gathers ``elements`` values of its table, not the whole table.
     """

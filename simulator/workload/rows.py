@@ -120,7 +120,8 @@ class Network:
             self.last = self.outputs["input"] = b.input("input", self.per_batch(given))
 
     def per_batch(self, shape: Sequence[int]) -> tuple[int, ...]:
-        """A shape of one item -> of the batch: a map gets an axis in front, the rows of a matrix are multiplied."""
+        """A shape of one item -> of the batch: a map gets an axis in front, the rows of a matrix are
+        multiplied."""
         if len(shape) == 3:
             return (self.batch, *shape)
         return (self.batch * prod(shape[:-1]), shape[-1])
@@ -134,16 +135,16 @@ class Network:
             tensor = self.b.input(name, self.per_batch(given))
             self.outputs.setdefault(name, tensor)
             return tensor
-        tensor = self.last if row.input is None else self.tensor(row.input, f"{key}.input")
-        assert tensor is not None
-        if given is not None and self.per_batch(given) != tensor.shape:
+        known = self.last if row.input is None else self.tensor(row.input, f"{key}.input")
+        assert known is not None, "a row without input reads the row before, or is the first"
+        if given is not None and self.per_batch(given) != known.shape:
             raise self.error(
                 key,
-                f"its input {tensor.name} has another shape than the row says",
+                f"its input {known.name} has another shape than the row says",
                 value=list(given),
-                allowed=f"{list(tensor.shape)} with batch {self.batch}, or `input: new`",
+                allowed=f"{list(known.shape)} with batch {self.batch}, or `input: new`",
             )
-        return tensor
+        return known
 
     def tensor(self, name: str, key: str) -> TensorRef:
         """What the row ``name`` wrote."""
@@ -296,7 +297,8 @@ def _window(
     out: int,
     groups: int,
 ) -> Conv:
-    """Geometry of a window over a feature map. Raises InputError: not a map, or a window that does not fit it."""
+    """Geometry of a window over a feature map. Raises InputError: not a map, or a window that does not
+    fit it."""
     if len(x.shape) != 4:
         raise net.error(key, "needs a feature map (h, w, c)", value=x.name)
     _, height, width, channels = x.shape

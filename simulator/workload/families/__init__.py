@@ -1,4 +1,4 @@
-"""Families of networks that ``model: {family: NAME, ...}`` can name. A new one is a module and a line here."""
+"""Families of networks that ``model: {family: NAME}`` can name. A new one is a module and an entry here."""
 
 from __future__ import annotations
 

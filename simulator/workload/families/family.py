@@ -29,7 +29,8 @@ class Family(Generic[ConfigT]):
     model_types: frozenset[str]
     """Values of ``model_type`` in Hugging Face's config.json that are read as this family."""
     from_huggingface: Callable[[Mapping[str, Any]], dict[str, Any]]
-    """config.json -> keys of ``config``. KeyError: a field is missing; ValueError: one has no meaning here."""
+    """config.json -> keys of ``config``. KeyError: a field is missing; ValueError: one has no meaning
+    here."""
     checkpoint_prefixes: tuple[str, ...]
     """What the names of a checkpoint may begin with, by the class of model that was saved."""
     checkpoint_names: Callable[[ConfigT], Iterator[tuple[str, str]]]

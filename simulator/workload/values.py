@@ -1,0 +1,153 @@
+"""The numbers in a tensor: read from a file, or drawn so that any part of it is the same in any order.
+
+Synthetic values come in blocks of 4096 consecutive values (last axis fastest). Block i of a tensor is drawn
+from Philox-4x64 (Salmon et al., Parallel Random Numbers: As Easy as 1, 2, 3, SC 2011) with the key (seed,
+sub-seed) and the counter i * 2**64; the sub-seed is the first eight bytes of the SHA-256 of the tensor's
+name. Normal draws are numpy's ziggurat in float32; a Laplace draw is a standard exponential one with a
+random sign.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from hashlib import sha256
+from typing import TYPE_CHECKING
+
+from simulator.errors import InputError, nearest
+from simulator.workload.checkpoint import read_rows
+from simulator.workload.operations import TensorRef, Workload
+from simulator.workload.sources import Stored, Synthetic
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+BLOCK = 4096
+SAMPLE_LIMIT = 2**24
+"""Values of a tensor up to which all of them are used; larger ones are sampled."""
+READ_LIMIT = 2**30
+"""Values that one call gives at most."""
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Rows of a tensor drawn without replacement: whole rows, so that scale groups are whole."""
+
+    values: NDArray[np.float32]
+    """(rows drawn, k)"""
+    rows: NDArray[np.intp]
+    """Their numbers, ascending."""
+    share: float
+    """Rows drawn / rows of the tensor; 1.0: nothing was left out."""
+    seed: int
+
+
+def tensor_values(
+    workload: Workload, tensor: str, rows: slice | NDArray[np.intp] | None = None
+) -> NDArray[np.float32]:
+    """Values of a tensor before quantization: float32 (rows, k), the axes but the last one taken together
+    as rows.
+
+    ``rows``: a slice or row numbers; all unless given. Raises InputError: no tensor of this name,
+    or more than `READ_LIMIT` values.
+    """
+    import numpy as np
+
+    ref = workload.tensors.get(tensor)
+    if ref is None:
+        raise InputError(
+            "no tensor of this name",
+            key=workload.name,
+            value=tensor,
+            allowed=nearest(tensor, workload.tensors),
+        )
+    wanted = (
+        np.arange(ref.rows)[rows] if rows is None or isinstance(rows, slice) else np.asarray(rows, np.intp)
+    )
+    if wanted.size * ref.k > READ_LIMIT:
+        raise InputError(
+            "too many values at once", key=tensor, value=wanted.size * ref.k, allowed=f"up to {READ_LIMIT}"
+        )
+    if isinstance(ref.values, Stored):
+        return read_rows(ref.values, wanted)
+    return _after(ref, _draw(ref, ref.values, wanted))
+
+
+def sample_values(workload: Workload, tensor: str, *, limit: int = SAMPLE_LIMIT) -> Sample:
+    """The whole tensor, or as many of its rows as fit ``limit`` values (at least one), chosen by the seed.
+
+    The rows are drawn by the generator that draws the values, so a sample too is the same for every worker.
+    """
+    import numpy as np
+
+    ref = workload.tensors.get(tensor)
+    if ref is None:
+        raise InputError(
+            "no tensor of this name",
+            key=workload.name,
+            value=tensor,
+            allowed=nearest(tensor, workload.tensors),
+        )
+    seed = ref.values.seed if isinstance(ref.values, Synthetic) else workload.seed
+    if ref.size <= limit:
+        return Sample(tensor_values(workload, tensor), np.arange(ref.rows), 1.0, seed)
+    count = max(1, limit // ref.k)
+    chosen = np.sort(
+        _generator(seed, f"rows of {ref.stream or ref.name}", 0).choice(ref.rows, count, replace=False)
+    )
+    return Sample(tensor_values(workload, tensor, chosen), chosen, count / ref.rows, seed)
+
+
+def _generator(seed: int, name: str, block: int) -> np.random.Generator:
+    import numpy as np
+
+    sub_seed = int.from_bytes(sha256(name.encode()).digest()[:8], "little")
+    return np.random.Generator(np.random.Philox(key=[seed, sub_seed], counter=[0, block, 0, 0]))
+
+
+def _draw(ref: TensorRef, source: Synthetic, rows: NDArray[np.intp]) -> NDArray[np.float32]:
+    """Rows of a synthetic tensor, one run of neighbouring rows after the other."""
+    import numpy as np
+
+    values = np.empty(rows.size * ref.k, dtype=np.float32)
+    breaks = np.flatnonzero(np.diff(rows) != 1) + 1
+    filled = 0
+    for run in np.split(rows, breaks) if rows.size else ():
+        at, end = int(run[0]) * ref.k, (int(run[-1]) + 1) * ref.k
+        while at < end:
+            block = _block(source, ref.stream or ref.name, at // BLOCK)
+            part = block[at % BLOCK : at % BLOCK + end - at]
+            values[filled : filled + part.size] = part
+            filled += part.size
+            at += part.size
+    return values.reshape(rows.size, ref.k)
+
+
+def _block(source: Synthetic, name: str, index: int) -> NDArray[np.float32]:
+    """Block ``index`` of a synthetic tensor: `BLOCK` values."""
+    import numpy as np
+
+    generator = _generator(source.seed, name, index)
+    if source.distribution == "normal":
+        return generator.standard_normal(BLOCK, dtype=np.float32)
+    if source.distribution == "uniform":
+        return generator.random(BLOCK, dtype=np.float32) * np.float32(2) - np.float32(1)
+    magnitude = generator.standard_exponential(BLOCK, dtype=np.float32)
+    negative = np.unpackbits(
+        generator.bit_generator.random_raw(BLOCK // 64).astype("<u8").view(np.uint8)
+    ).view(bool)
+    magnitude[negative] *= np.float32(-1)
+    return magnitude
+
+
+def _after(ref: TensorRef, values: NDArray[np.float32]) -> NDArray[np.float32]:
+    """What the operation that wrote the tensor makes of the draws."""
+    import numpy as np
+
+    if ref.after == "relu":
+        return np.maximum(values, np.float32(0))
+    if ref.after == "softmax":
+        powers: NDArray[np.float32] = np.exp(values - values.max(axis=1, keepdims=True))
+        powers /= powers.sum(axis=1, keepdims=True)
+        return powers
+    return values
