@@ -61,13 +61,17 @@ def tensor_values(
             value=tensor,
             allowed=nearest(tensor, workload.tensors),
         )
-    wanted = (
-        np.arange(ref.rows)[rows] if rows is None or isinstance(rows, slice) else np.asarray(rows, np.intp)
-    )
-    if wanted.size * ref.k > READ_LIMIT:
-        raise InputError(
-            "too many values at once", key=tensor, value=wanted.size * ref.k, allowed=f"up to {READ_LIMIT}"
-        )
+    wanted: range | NDArray[np.intp]
+    if rows is None or isinstance(rows, slice):
+        wanted = range(*(rows or slice(None)).indices(ref.rows))
+    else:
+        wanted = np.asarray(rows, dtype=np.intp)
+    if len(wanted) * ref.k > READ_LIMIT:
+        problem = f"{len(wanted)} rows of {ref.k} values are too many at once"
+        raise InputError(problem, key=tensor, allowed=f"up to {READ_LIMIT} values")
+    wanted = np.asarray(wanted, dtype=np.intp)
+    if wanted.size and not 0 <= wanted.min() <= wanted.max() < ref.rows:
+        raise IndexError(f"{tensor} has {ref.rows} rows")
     if isinstance(ref.values, Stored):
         return read_rows(ref.values, wanted)
     return _after(ref, _draw(ref, ref.values, wanted))
