@@ -7,5 +7,17 @@ an array (reduction axis last) into a `QuantizedTensor` of codes and scales, `de
 from simulator.formats.element import Element
 from simulator.formats.format import Format
 from simulator.formats.names import format_names, get_format
+from simulator.formats.packing import pack, unpack
+from simulator.formats.quantizer import QuantizedTensor, dequantize, quantize
 
-__all__ = ["Element", "Format", "format_names", "get_format"]
+__all__ = [
+    "Element",
+    "Format",
+    "QuantizedTensor",
+    "dequantize",
+    "format_names",
+    "get_format",
+    "pack",
+    "quantize",
+    "unpack",
+]

@@ -1,0 +1,93 @@
+"""From the extremes of a group to its stored scale and zero point.
+
+A scale is rounded to the format in which it is stored, to nearest even, before anything is divided by it.
+Above the largest stored value it saturates; below the smallest positive one, and so for a group of zeros, it
+takes that one: no division by zero, codes 0.
+
+Sources: OCP Microscaling Formats 1.0 section 6.3 (shared exponent, rule `floor`); Jacob et al., "Quantization
+and Training of Neural Networks for Efficient Integer-Arithmetic-Only Inference", CVPR 2018 (zero point);
+NVIDIA, "Pretraining Large Language Models with NVFP4", arXiv 2509.25149 (two-level scale).
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from simulator.formats.element import FP16, FP32, Element, Floats, decode, encode
+from simulator.formats.format import Format
+
+ScaleRule = Literal["floor", "ceil", "even"]
+SCALE_RULES: tuple[ScaleRule, ...] = ("floor", "ceil", "even")
+
+SMALLEST_EXPONENT, LARGEST_EXPONENT = -127, 127
+
+
+def stored(element: Element, scales: Floats) -> Floats:
+    """Non-negative reals as the scale format holds them: nearest, saturated, never zero."""
+    if element == FP16:
+        rounded = np.minimum(scales, element.max_value).astype(np.float16).astype(np.float64)
+    elif element == FP32:
+        rounded = np.minimum(scales, element.max_value).astype(np.float32).astype(np.float64)
+    else:
+        rounded = decode(element, encode(element, scales))
+    return np.maximum(rounded, element.min_positive)
+
+
+def shared_exponent(largest: Floats, element: Element, rule: ScaleRule) -> npt.NDArray[np.int64]:
+    """Exponent e of the power-of-two scale of a block whose largest magnitude is `largest`.
+
+    floor: floor(log2(largest)) - emax. OCP's rule; a block maximum above ``max_value * 2**e`` saturates.
+    ceil:  the smallest e with largest <= max_value * 2**e; nothing saturates.
+    even:  as floor, after rounding `largest` to the element's significand, ties to even.
+    Clamped to the 8-bit exponent's range, which is also the answer for a block of zeros (smallest).
+    """
+    fraction, exponent = np.frexp(largest)
+    exponent = exponent.astype(np.int64)
+    if rule == "ceil":
+        largest_fraction, largest_exponent = np.frexp(element.max_value)
+        shared = exponent - int(largest_exponent) + (fraction > largest_fraction)
+    else:
+        shared = exponent - 1 - element.emax
+        if rule == "even":
+            significand = np.rint(np.ldexp(fraction, element.significand_bits + 1))
+            shared += significand == 1 << (element.significand_bits + 1)
+    shared = np.where(largest == 0, SMALLEST_EXPONENT, shared)
+    return np.clip(shared, SMALLEST_EXPONENT, LARGEST_EXPONENT)
+
+
+def second_level_scale(second: Element, block_scale: Element, element: Element, largest: float) -> Floats:
+    """Tensor scale above block scales (NVFP4): largest / (element max * block scale max), stored; shape
+    ()."""
+    real = np.float64(largest) / (element.max_value * block_scale.max_value)
+    return stored(second, np.asarray(real))
+
+
+def range_of(format_: Format, lowest: Floats, highest: Floats) -> tuple[Floats, Floats]:
+    """The interval (<= 0, >= 0) that the codes of each group must span."""
+    below, above = np.minimum(lowest, 0.0), np.maximum(highest, 0.0)
+    if format_.has_zero_point:
+        return below, above
+    if format_.element.kind == "uint":
+        return np.zeros_like(above), above
+    largest = np.maximum(-below, above)
+    return -largest, largest
+
+
+def real_scales(format_: Format, below: Floats, above: Floats, tensor_scale: Floats | None) -> Floats:
+    """Unrounded scales that map [below, above] onto the codes."""
+    if format_.has_zero_point:
+        smallest, largest = format_.code_range
+        return (above - below) / float(largest - smallest)
+    return above / (format_.element.max_value * (1.0 if tensor_scale is None else tensor_scale))
+
+
+def zero_points(format_: Format, scales: Floats, below: Floats) -> npt.NDArray[np.int32]:
+    """Code of the value 0: the code range begins at `below`. Zeros where the format has no zero point."""
+    if not format_.has_zero_point:
+        return np.zeros(scales.shape, np.int32)
+    smallest, largest = format_.code_range
+    codes: Floats = np.clip(smallest - np.rint(below / scales), smallest, largest)
+    return codes.astype(np.int32)
