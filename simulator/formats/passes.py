@@ -42,7 +42,9 @@ def extremes_kernel(values: Array, group: int, lowest: Array, highest: Array) ->
     for row in range(values.shape[0]):
         for j in range(lowest.shape[1]):
             low, high = np.int32(2**31 - 1), np.int32(-(2**31))
-            for pattern in bits[row, j * group : j * group + group]:
+            patterns = bits[row, j * group : j * group + group]
+            for i in range(patterns.size):
+                pattern = patterns[i]
                 key = pattern ^ ((pattern >> np.int32(31)) & np.int32(0x7FFFFFFF))
                 low = key if key < low else low
                 high = key if key > high else high
@@ -123,20 +125,24 @@ def float_codes_kernel(
     anchor = 2.0 ** (emin - mantissa_bits + 52)
     anchor_pattern = np.int64(emin - mantissa_bits + 52 + 1023) << np.int64(52)
     largest, sign_bit = np.int64(max_code), np.int64(sign)
-    divisors = np.empty(k, np.float64)
+    divisors = np.empty(min(k, 2048), np.float64)
     for row in range(values.shape[0]):
-        for j in range(scales.shape[1]):
-            divisors[j * group : j * group + group] = scales[row, j]
-        for i in range(k):
-            quotient = np.float64(values[row, i]) / divisors[i]
-            pattern = np.float64(quotient).view(np.int64)
-            magnitude = pattern & np.int64(0x7FFFFFFFFFFFFFFF)
-            odd = ((magnitude >> cut) - rebias) & np.int64(1)
-            normal = ((magnitude + half + odd) >> cut) - rebias
-            subnormal = np.float64(abs(quotient) + anchor).view(np.int64) - anchor_pattern
-            code = subnormal if normal < first_normal else normal
-            code = largest if code > largest else code
-            codes[row, i] = code | ((pattern >> np.int64(63)) & sign_bit)
+        for start in range(0, k, 2048):
+            part = values[row, start : start + 2048]
+            part_codes = codes[row, start : start + 2048]
+            end = start + part.size
+            for j in range(start // group, (end - 1) // group + 1):
+                divisors[max(j * group - start, 0) : min(j * group + group, end) - start] = scales[row, j]
+            for i in range(part.size):
+                quotient = np.float64(part[i]) / divisors[i]
+                pattern = np.float64(quotient).view(np.int64)
+                magnitude = pattern & np.int64(0x7FFFFFFFFFFFFFFF)
+                odd = ((magnitude >> cut) - rebias) & np.int64(1)
+                normal = ((magnitude + half + odd) >> cut) - rebias
+                subnormal = np.float64(abs(quotient) + anchor).view(np.int64) - anchor_pattern
+                code = subnormal if normal < first_normal else normal
+                code = largest if code > largest else code
+                part_codes[i] = code | ((pattern >> np.int64(63)) & sign_bit)
 
 
 def squared_errors(

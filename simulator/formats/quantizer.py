@@ -12,7 +12,7 @@ The tensor is worked through in tiles that stay in the cache, so the peak is inp
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from math import fsum
 from typing import Literal
@@ -259,15 +259,17 @@ class _Job:
                 self.encode(tile, np.ones((1, 1)), np.zeros((1, 1), np.int32))
             return None, np.zeros((1, 1), np.int32), None
         if target.granularity == "tensor":
+            tiles = list(self.tiles())
+            span = self.tensor_range(tiles)
             scale, zero = (
-                self.searched_tensor_scale() if self.search else self.largest_scale(*self.tensor_range())
+                self.searched_tensor_scale(tiles, *span) if self.search else self.largest_scale(*span)
             )
-            for tile in self.tiles():
+            for tile in tiles:
                 self.encode(tile, scale * self.unit, zero)
             return scale, zero, None
         second = None
         if target.tensor_scale_element is not None:
-            largest = float(self.tensor_range()[1].item())
+            largest = float(self.tensor_range(self.tiles())[1].item())
             second = second_level_scale(
                 target.tensor_scale_element, target.scale_element, target.element, largest
             )
@@ -315,10 +317,10 @@ class _Job:
         passes.extremes_kernel(_compiled_input(values), self.group, low, high)
         return passes.floats_of_keys(low), passes.floats_of_keys(high)
 
-    def tensor_range(self) -> tuple[Floats, Floats]:
+    def tensor_range(self, tiles: Iterable[_Tile]) -> tuple[Floats, Floats]:
         """The range of the whole tensor, shape (1, 1)."""
         lowest = highest = np.zeros((1, 1))
-        for tile in self.tiles():
+        for tile in tiles:
             if tile.lowest.size:
                 lowest = np.minimum(lowest, tile.lowest.min())
                 highest = np.maximum(highest, tile.highest.max())
@@ -368,11 +370,13 @@ class _Job:
             best[better], scales[better], zeros[better] = errors[better], scale[better], zero[better]
         return scales, zeros
 
-    def searched_tensor_scale(self) -> tuple[Floats, npt.NDArray[np.int32]]:
+    def searched_tensor_scale(
+        self, tiles: list[_Tile], below: Floats, above: Floats
+    ) -> tuple[Floats, npt.NDArray[np.int32]]:
         """The candidate with the smallest sum of squared errors over the tensor (rows added exactly)."""
-        choices = list(self.candidates(*self.tensor_range()))
+        choices = list(self.candidates(below, above))
         errors: list[list[float]] = [[] for _ in choices]
-        for tile in self.tiles():
+        for tile in tiles:
             for total, (scale, zero) in zip(errors, choices, strict=True):
                 total.extend(self.squared_errors(tile, scale * self.unit, zero)[:, 0].tolist())
         sums = [fsum(total) for total in errors]
