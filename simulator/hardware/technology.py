@@ -133,7 +133,12 @@ def _leakage_from_density(table: CostTable, kind: str, params: Mapping[str, Para
     how = f"{row.value:g} nW/um2 x {area.value:.6g} um2 = {value:.6g} nW"
     formula = how if not area.formula else f"area: {area.formula}; {how}"
     density = from_rows((row,), kind, key, value, formula, "estimated")
-    return replace(density, quantity=LEAKAGE, origins=density.origins + area.origins)
+    return replace(
+        density,
+        quantity=LEAKAGE,
+        source=f"{density.source}; area: {area.source}",
+        origins=density.origins + area.origins,
+    )
 
 
 class _File(BaseModel):
