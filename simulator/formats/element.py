@@ -158,7 +158,7 @@ def decode(element: Element, codes: Array) -> Floats:
             )
         values: Floats = table[codes]
         return values
-    return codes.astype(np.uint32).view(np.float32).astype(np.float64)
+    return widen(codes.astype(np.uint32).view(np.float32))
 
 
 @lru_cache(maxsize=256)
@@ -219,7 +219,7 @@ def encode(element: Element, values: Array) -> Array:
     Negative values, and values below the smallest exponent, saturate in an element that has none. Zero keeps
     its sign in floats.
     """
-    reals = np.asarray(values, dtype=np.float64)
+    reals = widen(values)
     if not element.has_nan:
         refuse_nan(reals, element.name)
     if element.is_integer:
@@ -229,7 +229,7 @@ def encode(element: Element, values: Array) -> Array:
     magnitude = np.abs(reals) if element.kind == "float" else np.maximum(reals, 0.0)
     special = ~np.isfinite(magnitude)
     safe = np.where(special, 0.0, magnitude)
-    exponent = np.maximum(np.frexp(safe)[1] - 1, element.emin)
+    exponent = np.where(safe > 0, np.maximum(np.frexp(safe)[1] - 1, element.emin), element.emin)
     scaled = np.ldexp(safe, element.mantissa_bits - exponent)
     binade = (exponent.astype(np.int64) - element.emin) << element.mantissa_bits
     lower = np.floor(scaled).astype(np.int64) + binade
@@ -245,6 +245,12 @@ def encode(element: Element, values: Array) -> Array:
     if element.kind == "float":
         codes |= np.signbit(reals).astype(np.int64) << (element.bits - 1)
     return codes.astype(element.dtype)
+
+
+def widen(values: Array) -> Floats:
+    """The values in float64; a signalling NaN becomes a quiet one without a warning."""
+    with np.errstate(invalid="ignore"):
+        return np.asarray(values, dtype=np.float64)
 
 
 def refuse_nan(values: Array, format_name: str) -> None:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from simulator.formats.element import Array, Element, Floats, encode
+from simulator.formats.element import Array, Element, Floats, encode, widen
 from simulator.kernels import kernel
 
 LANES = 16
@@ -31,7 +31,7 @@ def extremes(values: Array, group: int) -> tuple[Floats, Floats]:
     starts = group_starts(values.shape[1], group)
     lowest = np.minimum.reduceat(values, starts, axis=1)
     highest = np.maximum.reduceat(values, starts, axis=1)
-    return lowest.astype(np.float64), highest.astype(np.float64)
+    return widen(lowest), widen(highest)
 
 
 @kernel(nogil=True)
@@ -55,7 +55,7 @@ def extremes_kernel(values: Array, group: int, lowest: Array, highest: Array) ->
 def floats_of_keys(keys: npt.NDArray[np.int32]) -> Floats:
     """The float32 values, as float64, that `extremes_kernel` ordered as integers."""
     patterns = keys ^ ((keys >> 31) & np.int32(0x7FFFFFFF))
-    return patterns.view(np.float32).astype(np.float64)
+    return widen(patterns.view(np.float32))
 
 
 def per_value(of_groups: Array, group: int, k: int) -> Array:
@@ -72,7 +72,7 @@ def integer_codes(
     added."""
     k = values.shape[1]
     zeros = per_value(zero_points, group, k).astype(np.float64)
-    nearest = np.rint(values.astype(np.float64) / per_value(steps, group, k))
+    nearest = np.rint(widen(values) / per_value(steps, group, k))
     return np.clip(nearest + zeros, code_range[0], code_range[1]).astype(dtype)
 
 
@@ -96,7 +96,7 @@ def integer_codes_kernel(
 
 def float_codes(values: Array, group: int, scales: Floats, element: Element) -> Array:
     """The code nearest to value / scale, the quotient in float64."""
-    return encode(element, values.astype(np.float64) / per_value(scales, group, values.shape[1]))
+    return encode(element, widen(values) / per_value(scales, group, values.shape[1]))
 
 
 @kernel(nogil=True, error_model="numpy")
@@ -156,7 +156,7 @@ def squared_errors(
     rows, k = values.shape
     zeros = per_value(zero_points, group, k).astype(np.float64)
     decoded = (table[codes.astype(np.int64) - first_code] - zeros) * per_value(steps, group, k)
-    squares = np.square(values.astype(np.float64) - decoded)
+    squares = np.square(widen(values) - decoded)
     totals = np.empty((rows, steps.shape[1]))
     for j, start in enumerate(group_starts(k, group)):
         members = squares[:, start : start + group]
