@@ -121,6 +121,13 @@ class Builder:
         )
         if not flatten:
             weights = self._add(replace(weights, group_span=cin))
+        if get_format(formats.activations).row_bits and conv.kernel != (1, 1):
+            raise InputError(
+                "a scale per pixel does not factor out of a window of several pixels",
+                key=f"{name}.activations",
+                value=formats.activations,
+                allowed="one scale for the tensor, or groups",
+            )
         operand = self.quantized(activations, formats.activations)
         shape = (images, conv.out_height, conv.out_width, conv.out_channels)
         output = self._tensor(f"{name}.output", shape, self.output_format)
@@ -180,12 +187,15 @@ class Builder:
         product."""
         return self._tensor(name, shape, self.formats_of(product).kv, kind="kv")
 
-    def append(self, name: str, tensor: TensorRef, target: TensorRef) -> TensorRef:
-        """Requantize new keys or values into their cache, or queries into head-major order. A cache with
-        one scale for all of it has that scale beforehand."""
+    def append(
+        self, name: str, tensor: TensorRef, target: TensorRef, *, rows_are_tokens: bool = True
+    ) -> TensorRef:
+        """Requantize new keys or values into their cache, or queries into head-major order. A scale that
+        new tokens share with those already in the cache is fixed beforehand; a token's own scale is
+        found by a pass."""
         kind = get_format(target.format)
-        one_scale = target.kind == "kv" and not (kind.group_bits or kind.row_bits)
-        self._requantize(name, tensor, target, static=self._static_scales or one_scale)
+        shared = not kind.group_bits and not (kind.row_bits and rows_are_tokens)
+        self._requantize(name, tensor, target, static=self._static_scales or (target.kind == "kv" and shared))
         return target
 
     def quantized(self, tensor: TensorRef, format: str) -> TensorRef:

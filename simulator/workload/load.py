@@ -45,7 +45,7 @@ def load_workload(
     ``prefill`` or ``decode``, ``batch`` and the formats go before what the file says; a format that is
     given here also goes before the file's formats of single layers. Raises InputError.
     """
-    if is_model(name_or_path):
+    if str(name_or_path) not in workload_names() and is_model(name_or_path):
         data, file = read_model(name_or_path), Path(name_or_path)
     else:
         file = find_config(str(name_or_path), "workloads")

@@ -24,7 +24,8 @@ from simulator.workload.sources import LAPLACE, ValueSource
 MAX_DIMENSION = 2**31
 """Largest length of one axis, and the largest count (layers, heads, channels) a workload may name."""
 MAX_MACS = 2**62
-"""A workload stays below it, so that counts of a run fit 64 bits."""
+"""The multiply-accumulates of a workload and the element visits of a vector operation stay below it: 64-bit
+counts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,8 +241,9 @@ def check(workload: Workload) -> None:
         written.add(op.output.name)
         if isinstance(op, Gemm):
             _check_gemm(op)
-        elif op.elements < 1:
-            raise InputError("a vector operation needs elements", key=op.name, value=op.elements)
+        elif not 1 <= op.elements * op.passes < MAX_MACS:
+            visits = f"{op.elements} elements in {op.passes} passes"
+            raise InputError(f"{visits} are out of range", key=op.name, allowed=f"1 to {MAX_MACS} visits")
     if workload.macs >= MAX_MACS:
         raise InputError("too many multiply-accumulates", value=workload.macs, allowed=f"below {MAX_MACS}")
 

@@ -245,7 +245,7 @@ def _attention(net: Network, row: AttentionRow, key: str) -> TensorRef:
                 f"{key}.{part}",
                 f"{name} has {written.size} values where attention needs {target.size}",
             )
-        b.append(f"{row.name}.{part}.quantize", written, target)
+        b.append(f"{row.name}.{part}.quantize", written, target, rows_are_tokens=part != "value")
     product = b.attention(scores, query, keys, weight_reuse=row.heads // kv_heads)
     shares = b.vector(f"{row.name}.softmax", "softmax", product)
     merged = (net.batch * row.queries, row.heads * row.head_dim)

@@ -23,7 +23,7 @@ MAX_DEPTH = 32
 
 ModelT = TypeVar("ModelT", bound=BaseModel)
 _LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-_RESOLVER = yaml.resolver.Resolver()
+_RESOLVER: Any = yaml.resolver.Resolver()
 _CONSTRUCTOR = yaml.constructor.SafeConstructor()
 _SCALARS: Mapping[str, Callable[[yaml.ScalarNode], Any]] = {
     "tag:yaml.org,2002:null": _CONSTRUCTOR.construct_yaml_null,
@@ -38,7 +38,7 @@ def read_text(path: Path) -> str:
     """Contents of a text file. Raises InputError: cannot be read, too large, not UTF-8."""
     try:
         if not path.is_file():
-            raise InputError("is not a file", file=path)
+            raise InputError("is a folder; a file is needed" if path.is_dir() else "is not a file", file=path)
         with path.open("rb") as stream:
             data = stream.read(MAX_FILE_BYTES + 1)
     except OSError as error:
@@ -100,12 +100,12 @@ class _Document:
                 value = self._value(next(self._events), "", 0)[0]
         return value
 
-    def _value(self, event: yaml.Event, key: str, depth: int) -> tuple[Any, int, int]:
+    def _value(self, event: Any, key: str, depth: int) -> tuple[Any, int, int]:
         """(value, values in it, height of its tree)"""
         if depth > MAX_DEPTH:
             raise self._error(f"is nested deeper than {MAX_DEPTH}", key)
         if isinstance(event, yaml.AliasEvent):
-            result = self._anchors.get(event.anchor)
+            result = self._anchors.get(str(event.anchor))
             if result is None:
                 raise self._error("alias of nothing before it", key, event.anchor)
             if depth + result[2] > MAX_DEPTH:
@@ -181,8 +181,10 @@ class _Document:
 def _fault(
     model: type[BaseModel], data: object, error: ValidationError, key: str, file: object | None
 ) -> InputError:
-    """The first fault that pydantic found, in this project's words."""
-    fault = error.errors(include_url=False)[0]
+    """The first fault that pydantic found, in this project's words; a misspelt key before the key that
+    is missing."""
+    faults = error.errors(include_url=False)
+    fault = next((item for item in faults if item["type"] == "extra_forbidden"), faults[0])
     kind, allowed = fault["type"], None
     path, value = key, data
     for part in fault["loc"]:

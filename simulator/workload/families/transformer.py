@@ -62,11 +62,8 @@ def self_attention(b: Builder, name: str, x: TensorRef, run: Sequences, shape: H
     query = b.gemm(f"{name}.query", x, shape.heads * shape.head_dim, bias=shape.bias, shape=rows)
     if shape.rope:
         query = b.vector(f"{name}.query.rope", "rope", query)
-    kv = run.batch * shape.kv_heads
-    new, held = (kv, run.queries, shape.head_dim), (kv, run.context, shape.head_dim)
-    keys = _cached(b, f"{name}.key", f"{name}.scores", x, new, held, bias=shape.bias, rope=shape.rope)
-    new, held = (kv, shape.head_dim, run.queries), (kv, shape.head_dim, run.context)
-    values = _cached(b, f"{name}.value", f"{name}.context", x, new, held, bias=shape.bias, rope=False)
+    keys = _cached(b, f"{name}.key", f"{name}.scores", x, run, shape, tokens_first=True)
+    values = _cached(b, f"{name}.value", f"{name}.context", x, run, shape, tokens_first=False)
     group = shape.heads // shape.kv_heads
     scores = b.attention(f"{name}.scores", query, keys, weight_reuse=group)
     weights = b.vector(f"{name}.softmax", "softmax", scores)
@@ -75,24 +72,23 @@ def self_attention(b: Builder, name: str, x: TensorRef, run: Sequences, shape: H
 
 
 def _cached(
-    b: Builder,
-    name: str,
-    product: str,
-    x: TensorRef,
-    new: tuple[int, int, int],
-    held: tuple[int, int, int],
-    *,
-    bias: bool,
-    rope: bool,
+    b: Builder, name: str, product: str, x: TensorRef, run: Sequences, shape: Heads, *, tokens_first: bool
 ) -> TensorRef:
-    """Project x to ``new`` keys or values and write them to the cache of shape ``held``, which
-    ``product`` reads. A cache in the output format is written by the projection (or its rotation)
-    itself."""
+    """Project x to new keys (tokens first, rotated) or values and write them to the cache that ``product``
+    reads.
+
+    A cache in the output format is written by the projection, or the rotation, itself.
+    """
+    kv, head = run.batch * shape.kv_heads, shape.head_dim
+    new, held = ((kv, t, head) if tokens_first else (kv, head, t) for t in (run.queries, run.context))
     cache = b.cache(f"{name}.cache", product, held)
     direct = cache if cache.format == b.output_format else None
-    n = new[0] * new[1] * new[2] // x.rows
-    tensor = b.gemm(name, x, n, bias=bias, shape=new, output=None if rope else direct)
-    if rope:
-        size = tensor.size
+    rotated = shape.rope and tokens_first
+    n = shape.kv_heads * head
+    size = n * run.tokens
+    tensor = b.gemm(name, x, n, bias=shape.bias, shape=new, output=None if rotated else direct)
+    if rotated:
         tensor = b.vector(f"{name}.rope", "rope", tensor, elements=size, output=direct)
-    return cache if direct else b.append(f"{name}.quantize", tensor, cache)
+    if direct is None:
+        b.append(f"{name}.quantize", tensor, cache, rows_are_tokens=tokens_first)
+    return cache
