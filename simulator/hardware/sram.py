@@ -5,8 +5,8 @@ designers build it, and the report says which of these steps were taken:
 
 1. A bank wider than the widest tabulated macro is several equal macros side by side; an access goes to all
    of them.
-2. A bank deeper than the largest macro (4 MiB) is several equal macros on top of each other; an access goes
-   to one.
+2. A bank deeper than the deepest tabulated macro is several equal macros on top of each other; an access
+   goes to one.
 3. A macro shallower or narrower than the smallest tabulated one is that smallest one: the rest of it is paid
    and unused. Quality ``estimated``.
 4. A macro between tabulated ones is interpolated between its two neighbours in words and its two in width,
@@ -19,6 +19,7 @@ bank.
 from __future__ import annotations
 
 import math
+from bisect import bisect
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -26,9 +27,7 @@ from simulator.errors import InputError
 from simulator.hardware.constant import Constant, from_rows
 from simulator.hardware.structure import Param
 from simulator.hardware.table import DELAY, ENERGY, UNITS, CostRow, CostTable, ParamKey
-from simulator.units import BITS_PER_BYTE, KIB
-
-LARGEST_MACRO_BITS = 4 * KIB * KIB * BITS_PER_BYTE
+from simulator.units import BITS_PER_BYTE
 
 PORTS = ("1rw", "1r1w")
 """One port that reads or writes; or one that reads and one that writes at the same time."""
@@ -89,20 +88,17 @@ def _with_defaults(params: Mapping[str, Param]) -> dict[str, Param]:
 def plan(memory: Mapping[str, Param], macros: Mapping[tuple[int, int], CostRow]) -> Build:
     """How ``memory`` is built of ``macros``, given as (words, width in bits)."""
     size_bits, width, banks = (int(memory[name]) for name in ("bytes", "width_bits", "banks"))
+    size_bits *= BITS_PER_BYTE
     widths = sorted({macro_width for _, macro_width in macros})
     fewest_words = min(words for words, _ in macros)
     steps = []
-    bank_bits = size_bits * BITS_PER_BYTE / banks
     if banks > 1:
-        steps.append(f"{banks} banks of {bank_bits / BITS_PER_BYTE:g} bytes")
+        steps.append(f"{banks} banks of {size_bits / banks / BITS_PER_BYTE:g} bytes")
     abreast = math.ceil(width / widths[-1])
     if abreast > 1:
         steps.append(f"{abreast} macros side by side for {width} bits")
     macro_width: float = width / abreast
-    stacked = max(1, math.ceil(bank_bits / abreast / LARGEST_MACRO_BITS))
-    if stacked > 1:
-        steps.append(f"{stacked} macros on top of each other")
-    words = bank_bits / abreast / stacked / macro_width
+    words = size_bits / banks / width
     padded = False
     if macro_width < widths[0]:
         steps.append(f"{macro_width:g} bits wide: the narrowest macro has {widths[0]}, the rest is unused")
@@ -110,39 +106,57 @@ def plan(memory: Mapping[str, Param], macros: Mapping[tuple[int, int], CostRow])
     if words < fewest_words:
         steps.append(f"{words:g} words deep: the shallowest macro has {fewest_words}, the rest is unused")
         words, padded = fewest_words, True
-    return Build(banks, abreast, stacked, words, macro_width, tuple(steps), padded)
+    stacked = 1
+    while words / stacked > fewest_words and _corners(macros, words / stacked, macro_width) is None:
+        stacked += 1
+    if stacked > 1:
+        steps.append(f"{stacked} macros on top of each other")
+    return Build(banks, abreast, stacked, words / stacked, macro_width, tuple(steps), padded)
 
 
 def _interpolate(
     macros: Mapping[tuple[int, int], CostRow], words: float, width: float, unit: str
 ) -> tuple[float, list[CostRow], str]:
     """(value, rows used, how it was interpolated or nothing); bilinear in the logarithms."""
-    total, rows, terms = 0.0, [], []
-    for near_width, width_share in _bracket(sorted({w for _, w in macros}), width):
-        depths = sorted(depth for depth, w in macros if w == near_width)
-        for near_words, words_share in _bracket(depths, words):
-            row = macros[near_words, near_width]
-            share = width_share * words_share
-            rows.append(row)
-            terms.append(f"{row.value:g}^{share:.3f} ({near_words} x {near_width})")
-            total += share * math.log(row.value)
+    corners = _corners(macros, words, width)
+    if corners is None:
+        raise InputError(
+            f"the table has no SRAM macros around {words:g} words x {width:g} bits",
+            allowed="add rows of this size to a cost table",
+        )
+    rows = [row for row, _ in corners]
     if len(rows) == 1:
         return rows[0].value, rows, ""
-    value = math.exp(total)
-    return value, rows, f"log-interpolated: {' * '.join(terms)} = {value:.6g} {unit}"
+    value = math.exp(math.fsum(share * math.log(row.value) for row, share in corners))
+    terms = " * ".join(f"{row.value:g}^{share:.3f} ({_size(row)})" for row, share in corners)
+    return value, rows, f"log-interpolated: {terms} = {value:.6g} {unit}"
+
+
+def _corners(
+    macros: Mapping[tuple[int, int], CostRow], words: float, width: float
+) -> list[tuple[CostRow, float]] | None:
+    """The one, two or four macros around a size, with their weights; None where one is not tabulated."""
+    depths, widths = (sorted({size[axis] for size in macros}) for axis in (0, 1))
+    corners = []
+    for near_width, width_share in _bracket(widths, width):
+        for near_words, words_share in _bracket(depths, words):
+            if (near_words, near_width) not in macros:
+                return None
+            corners.append((macros[near_words, near_width], width_share * words_share))
+    return corners or None
 
 
 def _bracket(ticks: list[int], at: float) -> list[tuple[int, float]]:
-    """The one or two ticks around ``at`` with their weights on a logarithmic axis."""
+    """The one or two ticks around ``at`` with their weights on a logarithmic axis; none outside."""
     if at in ticks:
         return [(int(at), 1.0)]
-    below = [tick for tick in ticks if tick < at]
-    above = [tick for tick in ticks if tick > at]
-    if not below or not above:
-        raise InputError(
-            f"the SRAM table ends at {ticks[0]} and {ticks[-1]}; no macro of size {at:g} can be read off it",
-            allowed="add rows of this size to a cost table",
-        )
-    low, high = below[-1], above[0]
-    share = math.log(at / low) / math.log(high / low)
-    return [(low, 1.0 - share), (high, share)]
+    high = bisect(ticks, at)
+    if high in (0, len(ticks)):
+        return []
+    share = math.log(at / ticks[high - 1]) / math.log(ticks[high] / ticks[high - 1])
+    return [(ticks[high - 1], 1.0 - share), (ticks[high], share)]
+
+
+def _size(row: CostRow) -> str:
+    params = dict(row.params)
+    return f"{params['words']} x {params['width_bits']}"

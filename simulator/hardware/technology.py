@@ -249,17 +249,14 @@ def _compose(written: _File, name: str | None, folder: Path) -> Technology:
         if base.scaling is not None:
             raise InputError("the base is scaled already", key="base", value=base.name)
         scaling = Scaling(int(base.node_nm), written.scale_to_nm, written.vdd)
-    base_node = base.node_nm if base is not None else None
     rows = tuple(row for table in written.tables for row in read_table(folder / table))
-    node: float | None = scaling.to_nm if scaling is not None else (written.node_nm or base_node)
-    if node is None:
-        nodes = {row.node_nm for row in rows if row.node_nm is not None}
-        node = nodes.pop() if len(nodes) == 1 else None
-    if written.node_nm is not None and base_node is not None and written.node_nm != node:
+    below = float(scaling.to_nm) if scaling is not None else base.node_nm if base is not None else None
+    if written.node_nm is not None and below is not None and written.node_nm != below:
         raise InputError(
-            "differs from the node of the base", key="node_nm", value=written.node_nm, allowed=f"{node:g}"
+            "differs from the node of the base", key="node_nm", value=written.node_nm, allowed=f"{below:g}"
         )
-    if base_node is not None and written.vdd is not None and scaling is None and not written.tables:
+    node = below or written.node_nm or _only_node(rows)
+    if written.vdd is not None and scaling is None and not written.tables:
         raise InputError("a supply is for scaling or for own tables", key="vdd", value=written.vdd)
     allowed = {node, *written.accepted_nodes_nm}
     for row in rows:
@@ -285,6 +282,12 @@ def _compose(written: _File, name: str | None, folder: Path) -> Technology:
         base=base,
         scaling=scaling,
     )
+
+
+def _only_node(rows: tuple[CostRow, ...]) -> float | None:
+    """The node of all rows that have one; None where they differ."""
+    nodes = {row.node_nm for row in rows if row.node_nm is not None}
+    return nodes.pop() if len(nodes) == 1 else None
 
 
 def _beside(base: str, folder: Path) -> str:

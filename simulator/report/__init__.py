@@ -2,8 +2,8 @@
 
 ``make_report(record, components, technology, clock_ghz=, meta=)`` joins the counts of an engine with the
 prices of a technology. The ``Report`` gives DataFrames (``layers``, ``components``, ``cycle_stack``,
-``energy``), files (``to_json``, ``to_csv``, ``to_parquet``) and text (``text``); ``compare_text`` puts several
-side by side; ``explain`` tells from a report's JSON where each of its constants came from.
+``energy``), files (``to_json``, ``to_csv``, ``to_parquet``) and text (``text``); ``compare_text`` puts
+several side by side; ``explain`` tells from a report's JSON where each of its constants came from.
 """
 
 from simulator.report.document import SCHEMA_VERSION

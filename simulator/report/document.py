@@ -1,7 +1,7 @@
 """A report as one JSON object: ``simulator run --json``.
 
 The keys are those of the command's documentation; ``schema_version`` changes when their meaning does.
-``costs`` has every constant that the run was priced with: ``simulator explain`` needs nothing but this object.
+``costs`` has every constant that the run was priced with: ``simulator explain`` needs nothing else.
 """
 
 from __future__ import annotations

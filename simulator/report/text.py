@@ -34,19 +34,17 @@ def report_text(report: Report, *, width: int = 120, color: bool = False, fold: 
 
 
 def compare_text(reports: Sequence[Report], *, width: int = 120, color: bool = False) -> str:
-    """Several reports side by side, a row each; ratios are to the first."""
+    """Several reports side by side, a row each; ratios are to the first. "estimated": share of the energy."""
 
     def write(console: Console) -> None:
-        workloads = list(dict.fromkeys(str(report.meta["workload"]) for report in reports))
-        console.print(
-            f"{', '.join(workloads)}: {len(reports)} accelerators, ratios to {reports[0].meta['arch']}"
-        )
+        first = reports[0].meta
+        workloads = dict.fromkeys(str(report.meta["workload"]) for report in reports)
+        console.print(f"{', '.join(workloads)}, {len(reports)} accelerators; ratios to {first['arch']}\n")
         console.print(_comparison_table(reports))
+        console.print()
         technologies = {report.technology.name: report.technology for report in reports}
         if len(technologies) > 1:
-            console.print(
-                "These rows are of different technologies: their energies and areas do not compare."
-            )
+            console.print("Different technologies: the energies and areas above do not compare.")
         for technology in technologies.values():
             console.print(f"technology  {technology.name}: {technology.description}".rstrip(": "))
 
@@ -171,26 +169,32 @@ def _component_table(report: Report) -> Table:
 
 
 def _comparison_table(reports: Sequence[Report]) -> Table:
-    numbers = _right("cycles", "latency", "speed-up", "energy", "ratio", "area", "ratio", "util", "DRAM")
+    weights = [str(report.meta["formats"].get("weights")) for report in reports]
+    differ = len(set(weights)) > 1
     base = reports[0]
     table = _table(
-        ["arch", "weights", *numbers, "quality"],
+        [
+            "arch",
+            *(["weights"] if differ else []),
+            *_right("cycles", "latency", "speed", "energy", "ratio", "estimated"),
+            *_right("area", "ratio", "util", "DRAM"),
+        ],
         widest=max(len(str(report.meta["arch"])) for report in reports),
     )
-    for report in reports:
+    for report, weight in zip(reports, weights, strict=True):
         table.add_row(
             str(report.meta["arch"]),
-            str(report.meta["formats"].get("weights", "")),
+            *([weight] if differ else []),
             f"{report.cycles:,}",
             quantity(report.latency_s, "s"),
             _ratio(base.latency_s, report.latency_s),
             quantity(report.energy_pj * 1e-12, "J"),
             _ratio(report.energy_pj, base.energy_pj),
+            f"{report.energy_share_by_quality.get('estimated', 0.0):.0%}",
             f"{report.area_um2 / 1e6:#.4g} mm2",
             _ratio(report.area_um2, base.area_um2),
             f"{report.utilization:.1%}",
             quantity(_moved(report.layer_reports), "B"),
-            list(report.energy_share_by_quality)[-1] if report.energy_share_by_quality else "-",
         )
     return table
 
