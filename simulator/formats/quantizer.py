@@ -118,8 +118,7 @@ def quantize(
     values = _as_array(x)
     rule = _check_options(target, scale, scale_rule)
     shape = values.shape
-    table = values.reshape(int(np.prod(shape[:-1], dtype=np.int64)), shape[-1])
-    job = _Job(target, table, search=scale == "mse", rule=rule, pad=pad)
+    job = _Job(target, values, search=scale == "mse", rule=rule, pad=pad)
     with np.errstate(over="ignore"):
         scales, zeros, second = job.run()
     codes = job.codes.reshape(*shape[:-1], job.k)
@@ -242,10 +241,11 @@ class _Job:
     become."""
 
     def __init__(self, target: Format, x: Array, *, search: bool, rule: ScaleRule, pad: bool) -> None:
-        self.target, self.x, self.search, self.rule = target, x, search, rule
-        self.k = target.padded_k(x.shape[1]) if pad else x.shape[1]
+        self.target, self.source, self.search, self.rule = target, x, search, rule
+        self.x = x.reshape(int(np.prod(x.shape[:-1], dtype=np.int64)), x.shape[-1])
+        self.k = target.padded_k(x.shape[-1]) if pad else x.shape[-1]
         self.group = target.group_size or max(self.k, 1)
-        self.codes = np.empty((x.shape[0], self.k), target.code_dtype)
+        self.codes = np.empty((self.x.shape[0], self.k), target.code_dtype)
         self.is_compiled = x.dtype == np.float32 and x.size >= COMPILED_FROM
         self.unit = 2.0**target.element.step_exponent
 
@@ -303,7 +303,7 @@ class _Job:
             is_finite = not broken.any()
             if not is_finite:
                 if not holds_nan:
-                    refuse_nan(self.x, self.target.name)
+                    refuse_nan(self.source, self.target.name)
                 lowest, highest = passes.extremes(np.where(np.isfinite(values), values, 0), self.group)
             yield _Tile(rows, values, lowest, highest, is_finite, broken)
 
