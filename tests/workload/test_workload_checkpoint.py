@@ -2,6 +2,8 @@
 
 import json
 import random
+import subprocess
+import sys
 from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
@@ -89,9 +91,6 @@ def test_weights_of_minilm_are_those_of_the_file(minilm):
 
 
 def test_the_package_of_the_weights_is_never_imported(minilm):
-    import subprocess
-    import sys
-
     program = (
         "import sys; from simulator.workload import load_workload, tensor_values;"
         "w = load_workload('minilm-l6');"

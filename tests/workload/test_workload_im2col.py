@@ -25,9 +25,9 @@ def direct(x, weights, conv):
     """The definition, tap by tap; weights (out, kh, kw, cin / groups). Also counts the taps."""
     images, height, width, _ = x.shape
     cin, cout = conv.in_channels // conv.groups, conv.out_channels // conv.groups
-    top, _, left, _ = conv.padding
-    rows = [y for y in range(-top, height) if fits(y, 0, conv, height + conv.padding[1])][:: conv.stride[0]]
-    cols = [z for z in range(-left, width) if fits(z, 1, conv, width + conv.padding[3])][:: conv.stride[1]]
+    top, bottom, left, right = conv.padding
+    rows = starts(-top, height + bottom, conv.kernel[0], conv.stride[0], conv.dilation[0])
+    cols = starts(-left, width + right, conv.kernel[1], conv.stride[1], conv.dilation[1])
     out = np.zeros((images, len(rows), len(cols), conv.out_channels), dtype=np.int64)
     taps = 0
     for image in range(images):
@@ -45,9 +45,9 @@ def direct(x, weights, conv):
     return out, taps
 
 
-def fits(start, axis, conv, end):
-    """Does a window from ``start`` lie before ``end``, the last row of padding included?"""
-    return start + conv.dilation[axis] * (conv.kernel[axis] - 1) < end
+def starts(first, end, kernel, stride, dilation):
+    """First taps of the windows that lie before ``end``, the end of the padding."""
+    return [start for start in range(first, end) if start + dilation * (kernel - 1) < end][::stride]
 
 
 @settings(max_examples=120, deadline=None)

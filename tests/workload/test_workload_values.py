@@ -2,6 +2,8 @@
 door."""
 
 import hashlib
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -136,3 +138,9 @@ def test_a_whole_layer_goes_through_the_quantizer():
     back = dequantize(quantize(WHOLE, format))
     assert back.shape == WHOLE.shape
     assert np.abs(back - WHOLE).max() < np.abs(WHOLE).max() / 7
+
+
+def test_importing_workloads_loads_nothing_heavy():
+    heavy = "numba pandas scipy matplotlib safetensors pyarrow"
+    program = f"import sys, simulator.workload; assert not set('{heavy}'.split()) & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", program], check=True)
