@@ -31,9 +31,13 @@ class _StrictLoader(yaml.CSafeLoader if hasattr(yaml, "CSafeLoader") else yaml.S
         for key_node, _ in node.value:
             key = self.construct_object(key_node, deep=True)
             if not isinstance(key, str):
-                raise yaml.constructor.ConstructorError(None, None, f"the key {key!r} is not a word", key_node.start_mark)
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"the key {key!r} is not a word", key_node.start_mark
+                )
             if key in seen:
-                raise yaml.constructor.ConstructorError(None, None, f"the key {key!r} occurs twice", key_node.start_mark)
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"the key {key!r} occurs twice", key_node.start_mark
+                )
             seen.add(key)
         return super().construct_mapping(node, deep)
 
@@ -77,7 +81,9 @@ def validate(model: type[M], data: Mapping[str, Any], *, source: object = None, 
         raise _as_input_error(error, model, source, prefix) from None
 
 
-def _as_input_error(error: ValidationError, model: type[BaseModel], source: object, prefix: str) -> InputError:
+def _as_input_error(
+    error: ValidationError, model: type[BaseModel], source: object, prefix: str
+) -> InputError:
     details = error.errors(include_url=False)
     first = next((item for item in details if item["type"] == "extra_forbidden"), details[0])
     location = [str(part) for part in first["loc"]]
@@ -85,7 +91,12 @@ def _as_input_error(error: ValidationError, model: type[BaseModel], source: obje
     more = f" ({len(details) - 1} more problems)" if len(details) > 1 else ""
     if first["type"] == "extra_forbidden":
         known = _fields_at(model, first["loc"][:-1])
-        return InputError(f"unknown key{more}", file=source, key=key, allowed=nearest(location[-1], known) if known else None)
+        return InputError(
+            f"unknown key{more}",
+            file=source,
+            key=key,
+            allowed=nearest(location[-1], known) if known else None,
+        )
     if first["type"] == "missing":
         return InputError(f"is missing{more}", file=source, key=key)
     problem = first["msg"].removeprefix("Value error, ")
@@ -102,5 +113,7 @@ def _fields_at(model: type[BaseModel], path: tuple[Any, ...]) -> list[str]:
         if field is None:
             return []
         candidates = [field.annotation, *getattr(field.annotation, "__args__", ())]
-        current = next((item for item in candidates if isinstance(item, type) and issubclass(item, BaseModel)), None)
+        current = next(
+            (item for item in candidates if isinstance(item, type) and issubclass(item, BaseModel)), None
+        )
     return [field.alias or name for name, field in getattr(current, "model_fields", {}).items()]

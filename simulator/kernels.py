@@ -2,7 +2,7 @@
 
 ``@kernel`` marks a plain function that numba compiles at its first call and caches on disk (beside the package, or
 in the user's cache folder where the package folder cannot be written). A kernel may call other kernels by name.
-``kernel.py_func`` is the plain function.
+``.plain`` runs it as written, without compiling.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import update_wrapper
 from types import FunctionType
-from typing import Any, Generic, ParamSpec, TypeVar
+from typing import Any, Generic, ParamSpec, TypeVar, cast
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -31,17 +31,25 @@ class LazyKernel(Generic[P, R]):
         if self._compiled is None:
             import numba
 
-            function = self.py_func
-            called = {
-                name: value.compiled
-                for name in function.__code__.co_names
-                if isinstance(value := function.__globals__.get(name), LazyKernel)
-            }
-            if called:
-                function = FunctionType(function.__code__, function.__globals__ | called, function.__name__)
-                function = update_wrapper(function, self.py_func)
+            function = self._calling(lambda callee: callee.compiled)
             self._compiled = numba.njit(cache=True, **self._options)(function)
         return self._compiled
+
+    @property
+    def plain(self) -> Callable[P, R]:
+        """The function in plain Python, the kernels it calls too: quicker than compiled code where there is little to do."""
+        return self._calling(lambda callee: callee.plain)
+
+    def _calling(self, version: Callable[[LazyKernel[Any, Any]], Callable[..., Any]]) -> Callable[P, R]:
+        """The function, with each kernel that it names replaced by a version of it."""
+        function = self.py_func
+        names = getattr(function, "__code__").co_names
+        scope = getattr(function, "__globals__")
+        called = {name: version(scope[name]) for name in names if isinstance(scope.get(name), LazyKernel)}
+        if not called:
+            return function
+        copy = FunctionType(getattr(function, "__code__"), scope | called, function.__name__)
+        return cast(Callable[P, R], update_wrapper(copy, function))
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         return self.compiled(*args, **kwargs)

@@ -35,14 +35,18 @@ def find_config(name: str, kind: str) -> Path:
                 raise InputError("is a folder; a YAML file is needed", file=path)
             if not path.exists():
                 raise InputError(
-                    f"no such {_singular(kind)} file", file=path, allowed=f"a YAML file or one of {nearest(path.stem, shipped_names(kind))}"
+                    f"no such {_singular(kind)} file",
+                    file=path,
+                    allowed=f"a YAML file or one of {nearest(path.stem, shipped_names(kind))}",
                 )
         except OSError as error:
             raise InputError(f"cannot be opened: {error.strerror}", file=path) from None
         return path
     shipped = shipped_folder(kind) / f"{text}.yaml"
     if not shipped.is_file():
-        raise InputError(f"no {_singular(kind)} of this name", value=name, allowed=nearest(text, shipped_names(kind)))
+        raise InputError(
+            f"no {_singular(kind)} of this name", value=name, allowed=nearest(text, shipped_names(kind))
+        )
     return shipped
 
 

@@ -102,7 +102,9 @@ class Array:
             return self.latency - 1 + last_row + last_column + r * drain
         return self.latency - 1 + (r - 1) * drain + last_column
 
-    def fold_cycles(self, r: int, c: int, steps: int, *, stream: int = 0, preload: int = 1, drain: int = 1) -> int:
+    def fold_cycles(
+        self, r: int, c: int, steps: int, *, stream: int = 0, preload: int = 1, drain: int = 1
+    ) -> int:
         """Cycles of one fold on its own: preload, stream and drain.
 
         ``stream`` is the interval between steps (default: the initiation interval), ``preload`` and ``drain`` the cycles

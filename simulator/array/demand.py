@@ -9,7 +9,7 @@ rescale unit stretch the stream itself.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from simulator.array.dataflow import Array
@@ -73,6 +73,15 @@ class Demand:
     activation_scale_bits: int
     rescale_interval: int
     """Cycles the rescale unit of a column takes for one result."""
+
+    def unlimited(self) -> Demand:
+        """The same operation with buffers that always keep up."""
+        endless = 1 << 62
+        ports = {
+            name: replace(getattr(self, name), read_bits=endless, write_bits=endless, shared=False)
+            for name in ("weights", "activations", "outputs")
+        }
+        return replace(self, **ports)
 
     def port(self, operand: str) -> Port:
         return self.weights if operand == "weights" else self.activations

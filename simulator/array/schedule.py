@@ -5,8 +5,9 @@ other) and repeat; the algebra is exact, so a GEMM of a million folds costs as m
 may start is the schedule of the conventions:
 
 - without overlap: when the last result of the one before has left (and, with a stationary operand, after its preload);
-- with overlap, outputs stationary: when the stream before it has ended, and late enough that its results find the
-  column bus or shift chain free: the one before occupies it for r * drain cycles. For equal streams: max(T', r) apart;
+- with overlap, outputs stationary: when the stream before it has ended;
+- outputs stationary, with or without: late enough that its results find the column bus or shift chain free: the one
+  before occupies it for r * drain cycles. With overlap, for equal streams: max(T', r) apart;
 - with overlap, an operand stationary: the preload fills the shadow register from the moment the stream before it begins:
   max(T', r of the next) apart.
 
@@ -44,7 +45,7 @@ COUNTERS = (
     "preloads",
     "skew_bits",
 )
-"""folds; PE-steps; buffer accesses by the array; results rescaled; results added to a partial sum in the output buffer;
+"""folds; PE-steps; buffer accesses by the array; results rescaled; results added to an unscaled partial sum in the output buffer;
 stationary words written into PEs; bits shifted through the skew registers at the array's edges."""
 
 Vector = npt.NDArray[np.int64]
@@ -84,10 +85,11 @@ def gap(array: Array, before: Block, after: Block) -> tuple[int, int, int]:
         else:
             base, full = before.tail[0] + after.load_base, before.tail[0] + after.load
         return base, base, full
-    if array.fold_overlap:
-        base, rescaled, full = (max(0, hold - after.first_stream) for hold in before.hold)
-        return base, rescaled, full
-    return before.tail
+    leaving = (0, 0, 0) if array.fold_overlap else before.tail
+    base, rescaled, full = (
+        max(tail, hold - after.first_stream) for tail, hold in zip(leaving, before.hold, strict=True)
+    )
+    return base, rescaled, full
 
 
 def gap_causes(array: Array, cycles: tuple[int, int, int]) -> Vector:
@@ -97,7 +99,9 @@ def gap_causes(array: Array, cycles: tuple[int, int, int]) -> Vector:
     causes[FILL_DRAIN] = base
     causes[DEQUANTIZATION] = rescaled - base
     if array.dataflow.preloads:
-        causes[WAIT_WEIGHTS if array.dataflow.col_operand == "weights" else WAIT_ACTIVATIONS] = full - rescaled
+        causes[WAIT_WEIGHTS if array.dataflow.col_operand == "weights" else WAIT_ACTIVATIONS] = (
+            full - rescaled
+        )
     else:
         causes[WAIT_WRITEBACK] = full - rescaled
     return causes
@@ -200,8 +204,12 @@ def _fold_counts(array: Array, demand: Demand, r: int, c: int, chunk: KChunk, st
         row_scales = steps
     else:
         last = chunk.size - (steps - 1) * array.lanes
-        row_reads = (steps - 1) * row_port.accesses(r * array.lanes * row_bits) + row_port.accesses(r * last * row_bits)
-        col_reads = (steps - 1) * col_port.accesses(c * array.lanes * col_bits) + col_port.accesses(c * last * col_bits)
+        row_reads = (steps - 1) * row_port.accesses(r * array.lanes * row_bits) + row_port.accesses(
+            r * last * row_bits
+        )
+        col_reads = (steps - 1) * col_port.accesses(c * array.lanes * col_bits) + col_port.accesses(
+            c * last * col_bits
+        )
         row_scales = r
     if chunk.rescaled:
         row_reads += row_port.accesses(row_scales * demand.scale_bits(flow.row_operand))
@@ -226,7 +234,7 @@ def _fold_counts(array: Array, demand: Demand, r: int, c: int, chunk: KChunk, st
             result_rows * demand.outputs.accesses(demand.result_reads(c, chunk)),
             result_rows * demand.outputs.accesses(demand.result_writes(c, chunk)),
             results if chunk.rescaled else 0,
-            results * (chunk.reads_partial + chunk.reads_scaled),
+            results if chunk.reads_partial else 0,
             c * chunk.size if flow.preloads else 0,
             skew,
         ],
@@ -246,7 +254,11 @@ def gemm_block(array: Array, demand: Demand, m: int, n: int, runs: Sequence[KRun
         if flow.preloads:
             streamed = extent[flow.streams]
             return _k_chain(
-                array, runs, lambda chunk: fold_block(array, demand, ceil_div(chunk.size, array.lanes), c, chunk, streamed)
+                array,
+                runs,
+                lambda chunk: fold_block(
+                    array, demand, ceil_div(chunk.size, array.lanes), c, chunk, streamed
+                ),
             )
         rows = []
         for r, count in fold_edges(extent[flow.rows_hold], array.rows):
@@ -259,4 +271,6 @@ def gemm_block(array: Array, demand: Demand, m: int, n: int, runs: Sequence[KRun
 
 def _k_chain(array: Array, runs: Sequence[KRun], fold: Callable[[KChunk], Block]) -> Block:
     """The folds of consecutive K chunks."""
-    return chain(array, [(chain(array, [(fold(chunk), 1) for chunk in run.pattern]), run.count) for run in runs])
+    return chain(
+        array, [(chain(array, [(fold(chunk), 1) for chunk in run.pattern]), run.count) for run in runs]
+    )

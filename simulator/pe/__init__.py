@@ -24,4 +24,9 @@ def pe_model(family: object) -> Any:
     others = {point.name: point for point in entry_points(group="simulator.pe")}
     if isinstance(family, str) and family in others:
         return others[family].load()
-    raise InputError("no PE of this family", key="pe.family", value=family, allowed=nearest(str(family), [*FAMILIES, *others]))
+    raise InputError(
+        "no PE of this family",
+        key="pe.family",
+        value=family,
+        allowed=nearest(str(family), [*FAMILIES, *others]),
+    )

@@ -56,7 +56,9 @@ def _round(value: int, exponent: int, to: BinaryFloat) -> int:
         exponent = keep
     result = magnitude << (exponent - to.low)
     if result >> (to.high - to.low):
-        raise InputError(f"a partial sum overflows the {to.name} accumulator", allowed=f"magnitudes below 2**{to.high}")
+        raise InputError(
+            f"a partial sum overflows the {to.name} accumulator", allowed=f"magnitudes below 2**{to.high}"
+        )
     return -result if value < 0 else result
 
 

@@ -58,13 +58,17 @@ class MacPE(BaseModel):
         for name in names:
             format = get_format(name)
             if format.element.name != name:
-                raise ValueError(f"a PE multiplies elements, without scales: write {format.element.name} for {name}")
+                raise ValueError(
+                    f"a PE multiplies elements, without scales: write {format.element.name} for {name}"
+                )
         return names
 
     @field_validator("accumulator")
     @classmethod
     def _known_accumulator(cls, name: str) -> str:
-        if name in ACCUMULATORS or (name.startswith("int") and name[3:].isdecimal() and 8 <= int(name[3:]) <= 64):
+        if name in ACCUMULATORS or (
+            name.startswith("int") and name[3:].isdecimal() and 8 <= int(name[3:]) <= 64
+        ):
             return name
         raise ValueError(f"not an accumulator; allowed: int8 to int64, {', '.join(sorted(ACCUMULATORS))}")
 
@@ -80,7 +84,10 @@ class MacPE(BaseModel):
 
     def accepts(self, weights: Format, activations: Format) -> str | None:
         """None, or why this pair of formats is not taken."""
-        for operand, format, taken in (("weights", weights, self.weights), ("activations", activations, self.activations)):
+        for operand, format, taken in (
+            ("weights", weights, self.weights),
+            ("activations", activations, self.activations),
+        ):
             if format.element.name not in taken:
                 return f"its multiplier takes {operand} of {', '.join(taken)}, not {format.element.name}"
         integers = weights.element.is_integer and activations.element.is_integer
@@ -103,7 +110,9 @@ class MacPE(BaseModel):
         elements = weights + activations
         if all(element.is_integer for element in elements):
             product_bits = w_bits + a_bits
-            multiplier = Part("multiplier", "int_multiplier", {"a_bits": a_bits, "b_bits": w_bits}, self.lanes)
+            multiplier = Part(
+                "multiplier", "int_multiplier", {"a_bits": a_bits, "b_bits": w_bits}, self.lanes
+            )
         else:
             exponent = max(element.exponent_bits for element in elements)
             significand = max(_significand_bits(element) for element in elements)
@@ -115,10 +124,12 @@ class MacPE(BaseModel):
         word_copies = {"weights": 1, "activations": 1}
         if stationary != "outputs" and doubled:
             word_copies[stationary] = 2
-        streamed_bits = sum(bits for name, bits in (("weights", w_bits), ("activations", a_bits)) if name != stationary)
+        streamed_bits = sum(
+            bits for name, bits in (("weights", w_bits), ("activations", a_bits)) if name != stationary
+        )
         parts = [
             multiplier,
-            self._adder("accumulate", self.partial_bits),
+            self.partial_adder(),
             Part("operands", "register", {"bits": streamed_bits}, self.lanes),
             Part("accumulator", "register", {"bits": self.partial_bits}, accumulator_copies),
         ]
@@ -156,6 +167,10 @@ class MacPE(BaseModel):
         events = {"mac": {("multiplier", "operate"): 1}, "step": step, "idle": idle, "preload": preload}
         return Structure(params, tuple(parts), events)
 
+    def partial_adder(self) -> Part:
+        """The adder that joins partial sums in the output buffer: the PE's own accumulating adder once more."""
+        return self._adder("accumulate", self.partial_bits)
+
     def _adder(self, name: str, bits: int, count: int = 1) -> Part:
         float_format = self.float_accumulator
         if float_format is None:
@@ -171,7 +186,9 @@ class MacPE(BaseModel):
             raise InputError(f"the MAC PE cannot multiply these: {reason}")
         exponent = weights.element.quantum_exponent + activations.element.quantum_exponent
         bits = 0 if self.float_accumulator else self.partial_bits
-        product_bits = _integer_bits(weights.element) + _integer_bits(activations.element) + ceil_log2(self.lanes)
+        product_bits = (
+            _integer_bits(weights.element) + _integer_bits(activations.element) + ceil_log2(self.lanes)
+        )
         wide = bits == 0 or max(bits, product_bits) > _SAFE_BITS
         return MacFunction(exponent, bits, self.float_accumulator, np.dtype(object if wide else np.int64))
 

@@ -1,0 +1,240 @@
+"""An accelerator as validated configuration: the models behind the YAML of `arch_configs`."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from simulator.array import DATAFLOWS, Array, Dataflow
+from simulator.errors import InputError
+from simulator.formats import Format
+from simulator.pe import pe_model
+from simulator.pe.protocol import ProcessingElement
+from simulator.units import BITS_PER_BYTE, GIGA, KIB, ceil_div, exact
+
+Size = Annotated[int, Field(ge=1, le=1 << 16, strict=True)]
+Order = Literal["mnk", "mkn", "nmk", "nkm", "kmn", "knm"]
+
+
+class Section(BaseModel):
+    """Base of all sections: no unknown keys, no changes after loading."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class ArraySection(Section):
+    dataflow: Literal["os", "ws", "is", "broadcast"]
+    """Output-, weight- or input-stationary systolic array, or an array of dot-product PEs with broadcast operands."""
+    rows: Size
+    cols: Size
+    rows_hold: Literal["m", "n", "k"] | None = None
+    """Dimension along the rows; default: m for os and broadcast, k for ws and is."""
+    edge_folds: Literal["exact", "full"] = "exact"
+    """exact: a partial fold takes the time of the rows and columns it uses. full: that of the whole array (SCALE-Sim)."""
+    fold_overlap: bool = True
+    """Doubled accumulators or stationary registers: a fold follows the last without waiting for its results."""
+    os_drain: Literal["bus", "shift"] = "bus"
+    """How results leave when outputs are stationary: over a bus per column, or shifted down the column."""
+    rescale_per_cycle: Annotated[float, Field(ge=0, le=1)] = 1
+    """Results a cycle that the rescale unit of one column takes (0: the array has none, and takes no grouped scales)."""
+    rescale_accumulator: Literal["fp32"] = "fp32"
+    """What scaled partial sums are added up in, in the output buffer."""
+    clock_gating: bool = False
+    """True: a PE without work pays no clock energy."""
+
+    @model_validator(mode="after")
+    def _axes_fit(self) -> ArraySection:
+        if self.rows_hold not in (None, *self._choices):
+            raise ValueError(
+                f"rows_hold of {self.dataflow} is {' or '.join(self._choices)}, not {self.rows_hold}"
+            )
+        if self.dataflow in ("ws", "is") and self.os_drain == "shift":
+            raise ValueError("os_drain: shift needs stationary outputs (dataflow os or broadcast)")
+        return self
+
+    @property
+    def _choices(self) -> tuple[str, ...]:
+        return ("m", "n") if self.dataflow in ("os", "broadcast") else ("k",)
+
+    @property
+    def flow(self) -> Dataflow:
+        flow = DATAFLOWS[self.dataflow]
+        if self.rows_hold != "n":
+            return flow
+        return Dataflow(flow.name, flow.stationary, "n", "m", flow.skewed)
+
+    @property
+    def rescale_interval(self) -> int:
+        """Cycles that the rescale unit of a column takes for one result (0: there is none)."""
+        if not self.rescale_per_cycle:
+            return 0
+        rate = exact(self.rescale_per_cycle)
+        return ceil_div(rate.denominator, rate.numerator)
+
+
+class BufferSection(Section):
+    """An SRAM buffer. Its banks are split over `buffering` halves: the array uses one while DMA uses the other."""
+
+    kib: Annotated[float, Field(gt=0, le=1 << 20)]
+    """Capacity of all banks, KiB of 1024 bytes."""
+    banks: Annotated[int, Field(ge=1, le=1024, strict=True)] = 2
+    width_bits: Annotated[int, Field(ge=8, le=1 << 16, strict=True)] = 256
+    """Bits that one bank reads or writes in a cycle."""
+    ports: Literal["1rw", "1r1w"] = "1rw"
+    """1rw: a bank reads or writes in a cycle. 1r1w: both."""
+    buffering: Literal[1, 2] = 2
+    """2: the next tile is loaded while this one is used. 1: one tile, the whole capacity."""
+
+    @model_validator(mode="after")
+    def _halves_have_banks(self) -> BufferSection:
+        if self.banks % self.buffering:
+            raise ValueError(
+                f"banks: {self.banks} cannot be split over buffering: {self.buffering}; use a multiple of it"
+            )
+        if self.bytes % self.banks:
+            raise ValueError(
+                f"kib: {self.kib:g} is not a whole number of bytes in each of {self.banks} banks"
+            )
+        return self
+
+    @property
+    def bytes(self) -> int:
+        capacity = exact(self.kib) * KIB
+        if capacity.denominator != 1:
+            raise ValueError(f"kib: {self.kib:g} is not a whole number of bytes")
+        return int(capacity)
+
+    @property
+    def tile_bits(self) -> int:
+        """Bits of the largest tile that fits."""
+        return self.bytes * BITS_PER_BYTE // self.buffering
+
+    @property
+    def port_bits(self) -> int:
+        """Bits that the banks of one half move in a cycle."""
+        return self.banks // self.buffering * self.width_bits
+
+
+class BuffersSection(Section):
+    weights: BufferSection
+    activations: BufferSection
+    outputs: BufferSection
+
+
+class DramSection(Section):
+    """DRAM as a fixed latency and a bandwidth, shared by reads and writes; transfers are served in program order."""
+
+    bandwidth_gb_per_s: Annotated[float, Field(gt=0, le=1e6)]
+    """Sustained, 1e9 bytes a second."""
+    latency_ns: Annotated[float, Field(ge=0, le=1e6)] = 0
+    """From the start of a read's transfer until its first byte can be used; transfers pipeline behind it."""
+    device: str = "ddr3"
+    """Which DRAM the energy is that of: a row of the cost table."""
+
+
+class VectorSection(Section):
+    lanes: Size
+    """Elements a cycle, each pass."""
+
+
+class MappingSection(Section):
+    """How GEMMs are tiled; what is left out is searched for."""
+
+    tile_m: Annotated[int, Field(ge=1, le=1 << 31, strict=True)] | None = None
+    tile_n: Annotated[int, Field(ge=1, le=1 << 31, strict=True)] | None = None
+    tile_k: Annotated[int, Field(ge=1, le=1 << 31, strict=True)] | None = None
+    order: Order | None = None
+    """Loops over tiles, outermost first: nmk keeps outputs in the buffer until their K is complete."""
+
+
+class Accelerator(Section):
+    """A whole accelerator. Everything has a sound default except what makes the machine that machine."""
+
+    name: Annotated[str, Field(min_length=1, max_length=200)]
+    source: str = ""
+    """Paper, section or product that it models."""
+    clock_ghz: Annotated[float, Field(gt=0, le=100)]
+    technology: str | dict[str, Any] = "published_45nm"
+    """A cost table by name or path (`simulator.hardware`)."""
+    array: ArraySection
+    pe: Any
+    """Parameters of the PE family named by `family`."""
+    buffers: BuffersSection
+    vector: VectorSection
+    dram: DramSection
+    mapping: MappingSection = MappingSection()
+
+    @field_validator("pe", mode="before")
+    @classmethod
+    def _of_family(cls, value: Any) -> Any:
+        if not isinstance(value, dict):
+            raise ValueError("holds a PE's parameters: family, weights, activations, ...")
+        if "family" not in value:
+            raise ValueError("family is missing; allowed: mac")
+        try:
+            model = pe_model(value["family"])
+        except InputError as error:
+            raise ValueError(
+                error.problem + (f"; allowed: {error.allowed}" if error.allowed else "")
+            ) from None
+        return model.model_validate(value)
+
+    @model_validator(mode="after")
+    def _bandwidth_is_positive(self) -> Accelerator:
+        if self.dram_bits_per_cycle[0] == 0:
+            raise ValueError("dram.bandwidth_gb_per_s is zero at this clock")
+        return self
+
+    @property
+    def element(self) -> ProcessingElement:
+        pe: ProcessingElement = self.pe
+        return pe
+
+    @cached_property
+    def dram_bits_per_cycle(self) -> tuple[int, int]:
+        """Bits a core cycle as an exact ratio (numerator, denominator)."""
+        ratio = exact(self.dram.bandwidth_gb_per_s) * BITS_PER_BYTE / exact(self.clock_ghz)
+        return ratio.numerator, ratio.denominator
+
+    @cached_property
+    def dram_latency_cycles(self) -> int:
+        cycles = exact(self.dram.latency_ns) * exact(self.clock_ghz)
+        return ceil_div(cycles.numerator, cycles.denominator)
+
+    def cycles_to_seconds(self, cycles: int) -> float:
+        return cycles / (self.clock_ghz * GIGA)
+
+    def check_formats(self, weights: Format, activations: Format, *, where: str) -> None:
+        """Raises InputError where the PE or the rescale unit does not take this pair; ``where`` names the operation."""
+        reason = self.element.accepts(weights, activations)
+        if (
+            reason is None
+            and (weights.group_size or activations.group_size)
+            and not self.array.rescale_per_cycle
+        ):
+            grouped = weights if weights.group_size else activations
+            reason = (
+                f"{grouped.name} has a scale for every {grouped.group_size} values of K, and the array has no rescale unit "
+                "(array.rescale_per_cycle: 0); use tensor or channel scales, or an array that has one"
+            )
+        if reason:
+            raise InputError(
+                f"{where}: {self.name} does not take {weights.name} x {activations.name}: {reason}"
+            )
+
+    def array_for(self, weights: Format, activations: Format) -> Array:
+        """The array with the time that its PEs take at these formats."""
+        timing = self.element.timing(weights, activations)
+        return Array(
+            dataflow=self.array.flow,
+            rows=self.array.rows,
+            cols=self.array.cols,
+            full_edge_folds=self.array.edge_folds == "full",
+            fold_overlap=self.array.fold_overlap,
+            shift_drain=self.array.os_drain == "shift",
+            lanes=timing.lanes,
+            latency=timing.latency,
+            initiation_interval=timing.initiation_interval,
+        )

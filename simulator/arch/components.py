@@ -1,0 +1,109 @@
+"""What an accelerator is made of, in the words of `simulator.hardware.structure`: for area, leakage and energy."""
+
+from __future__ import annotations
+
+from simulator.arch.accelerator import Accelerator, BufferSection
+from simulator.formats import get_format
+from simulator.hardware.structure import Component, Part
+from simulator.pe.arithmetic import FP32
+
+BUFFERS = ("weights", "activations", "outputs")
+_FLOAT32 = {"exponent_bits": 8, "significand_bits": FP32.precision}
+_FLOAT16 = {"exponent_bits": 5, "significand_bits": 11}
+
+
+def components(accelerator: Accelerator) -> list[Component]:
+    """PEs, skew registers, rescale unit, buffers, vector unit and DRAM; what is absent is left out."""
+    array = accelerator.array
+    structure = accelerator.element.structure(stationary=array.flow.stationary, doubled=array.fold_overlap)
+    found = [
+        Component(
+            "pe",
+            accelerator.element.family,
+            structure.params,
+            array.rows * array.cols,
+            structure.parts,
+            structure.events,
+        )
+    ]
+    if array.flow.skewed:
+        found.append(_skew(accelerator))
+    found.append(
+        Component(
+            "output_adders",
+            "output_adder",
+            {"accumulator_bits": accelerator.element.partial_bits},
+            array.cols,
+            (accelerator.element.partial_adder(),),
+            {"add": {("accumulate", "operate"): 1}},
+        )
+    )
+    if array.rescale_per_cycle:
+        found.append(_rescale(array.cols))
+    found += [_buffer(name, getattr(accelerator.buffers, name)) for name in BUFFERS]
+    found.append(_vector(accelerator.vector.lanes))
+    found.append(Component("dram", "dram", {"device": accelerator.dram.device}))
+    return found
+
+
+def _skew(accelerator: Accelerator) -> Component:
+    """Triangles of registers that delay row i and column j of what enters, and column j of what leaves."""
+    array, pe = accelerator.array, accelerator.element
+    w_bits = max(get_format(name).code_bits for name in accelerator.pe.weights)
+    a_bits = max(get_format(name).code_bits for name in accelerator.pe.activations)
+    row_bits, col_bits = (a_bits, w_bits) if array.flow.row_operand == "activations" else (w_bits, a_bits)
+    timing = accelerator.array_for(
+        get_format(accelerator.pe.weights[0]), get_format(accelerator.pe.activations[0])
+    )
+    row_delay = timing.latency if array.flow.preloads else 1
+    rows, cols = array.rows * (array.rows - 1) // 2, array.cols * (array.cols - 1) // 2
+    bits = timing.lanes * (row_delay * rows * row_bits + cols * col_bits) + cols * pe.partial_bits
+    return Component(
+        "skew",
+        "skew",
+        {"bits": bits},
+        1,
+        (Part("registers", "register", {"bits": 1}, bits),) if bits else (),
+        {"shift_bit": {("registers", "write"): 1} if bits else {}},
+    )
+
+
+def _rescale(columns: int) -> Component:
+    """One unit a column: two scales are multiplied, the partial sum is multiplied by them and added to an FP32 sum."""
+    parts = (
+        Part("scale_multiplier", "fp_multiplier", _FLOAT32, 2),
+        Part("adder", "fp_adder", _FLOAT32),
+        Part("registers", "register", {"bits": 3 * FP32.bits}),
+    )
+    events = {
+        "rescale": {("scale_multiplier", "operate"): 1, ("adder", "operate"): 1, ("registers", "write"): 1},
+        "scale_product": {("scale_multiplier", "operate"): 1},
+        "correct": {("scale_multiplier", "operate"): 1, ("adder", "operate"): 1},
+    }
+    return Component("rescale", "rescale", {"accumulator": "fp32"}, columns, parts, events)
+
+
+def _buffer(name: str, buffer: BufferSection) -> Component:
+    params = {
+        "bytes": buffer.bytes,
+        "width_bits": buffer.width_bits,
+        "banks": buffer.banks,
+        "ports": buffer.ports,
+    }
+    return Component(f"{name}_buffer", "sram", params)
+
+
+def _vector(lanes: int) -> Component:
+    """Lanes of an FP16 multiplier and adder with two operand registers and a result register."""
+    parts = (
+        Part("multiplier", "fp_multiplier", _FLOAT16),
+        Part("adder", "fp_adder", _FLOAT16),
+        Part("registers", "register", {"bits": 48}),
+    )
+    both = {("multiplier", "operate"): 1, ("adder", "operate"): 1, ("registers", "write"): 1}
+    events = {
+        "operate": both,
+        "correct": both,
+        "scale": {("multiplier", "operate"): 2, ("registers", "write"): 1},
+    }
+    return Component("vector", "vector", {"precision": "fp16"}, lanes, parts, events)

@@ -1,0 +1,183 @@
+"""From what an engine tallied to the counts of a `LayerRecord`: which component did what, how many bytes moved."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+import numpy.typing as npt
+
+from simulator.array import chunk_k, gemm_block
+from simulator.array.demand import Port
+from simulator.array.schedule import COUNTERS, repeat
+from simulator.engine.record import LayerRecord, Run
+from simulator.mapping import Plan
+from simulator.units import BITS_PER_BYTE, ceil_div
+
+Table = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Movements:
+    """How often each kind of tile moved between DRAM and buffers."""
+
+    weight_loads: Table
+    """[is the last tile along n][k tile]"""
+    activation_loads: Table
+    """[is the last tile along m][k tile]"""
+    spill_loads: Table
+    """Partial sums read back, [is the last along m][is the last along n]."""
+    spills: Table
+    """Partial sums written, likewise."""
+
+
+def account(
+    plan: Plan,
+    name: str,
+    op: str,
+    cycles: int,
+    stack: dict[str, int],
+    tally: Table,
+    moved: Movements,
+    intervals: Mapping[str, tuple[Run, ...]],
+) -> LayerRecord:
+    """The record of one mapped operation. ``tally``: events in the order of COUNTERS."""
+    events = dict(zip(COUNTERS, (int(value) for value in tally), strict=True))
+    traffic = _traffic(plan, moved)
+    if plan.vector_cycles:
+        stack["vector"] = plan.vector_cycles
+    array, demand = plan.array, plan.demand
+    pes = array.rows * array.cols
+    results = plan.m * plan.n * plan.batch
+    macs = results * plan.k
+    corrections = plan.weights.has_zero_point + plan.activations.has_zero_point
+    grouped = bool(plan.edges)
+    scaled_twice = bool(plan.weights.group_size and plan.activations.group_size)
+    counts = {
+        ("pe", "mac"): macs,
+        ("pe", "step"): events["steps"],
+        ("pe", "idle"): 0 if plan.clock_gating else pes * cycles - events["steps"],
+        ("pe", "preload"): events["preloads"],
+        ("skew", "shift_bit"): events["skew_bits"],
+        ("rescale", "rescale"): events["rescales"],
+        ("rescale", "scale_product"): events["rescales"] if scaled_twice else 0,
+        ("rescale", "correct"): events["rescales"] * corrections if grouped else 0,
+        ("output_adders", "add"): events["partial_adds"],
+        ("vector", "operate"): plan.row_sums,
+        ("vector", "correct"): 0 if grouped else results * corrections,
+        ("vector", "scale"): results,
+        ("weights_buffer", "read"): events["weights_reads"],
+        ("weights_buffer", "write"): traffic.weight_fills,
+        ("activations_buffer", "read"): events["activations_reads"],
+        ("activations_buffer", "write"): traffic.activation_fills,
+        ("outputs_buffer", "read"): events["outputs_reads"] + traffic.output_drains,
+        ("outputs_buffer", "write"): events["outputs_writes"] + traffic.output_fills,
+        ("dram", "read_bit"): traffic.read_bits,
+        ("dram", "write_bit"): traffic.write_bits,
+    }
+    outputs_port = (events["outputs_reads"], events["outputs_writes"])
+    busiest = max(
+        ceil_div(events["weights_reads"] * demand.weights.access_bits, demand.weights.read_bits),
+        ceil_div(events["activations_reads"] * demand.activations.access_bits, demand.activations.read_bits),
+        ceil_div(
+            (sum if demand.outputs.shared else max)(outputs_port) * demand.outputs.access_bits,
+            demand.outputs.read_bits,
+        ),
+    )
+    return LayerRecord(
+        name=name,
+        op=op,
+        m=plan.m,
+        k=plan.k,
+        n=plan.n,
+        batch=plan.batch,
+        cycles=cycles,
+        compute_cycles=compute_cycles(plan),
+        macs=macs,
+        peak_macs_per_cycle=pes * array.lanes // array.initiation_interval,
+        cycle_stack=stack,
+        counts={event: count for event, count in counts.items() if count},
+        dram_read_bytes=traffic.read_bytes,
+        dram_write_bytes=traffic.write_bytes,
+        resource_cycles={
+            "compute": stack["compute"],
+            "dram": traffic.bus_cycles,
+            "sram": busiest,
+            "fill": stack["fill_drain"],
+        },
+        intervals=intervals,
+    )
+
+
+@lru_cache(maxsize=4096)
+def compute_cycles(plan: Plan) -> int:
+    """What the array takes when every operand is ready: the folds of the whole operation, untiled, without port limits.
+
+    SCALE-Sim's demand lines; rescale stalls are in it.
+    """
+    demand = plan.demand.unlimited()
+    block = gemm_block(plan.array, demand, plan.m, plan.n, chunk_k(0, plan.k, plan.edges, plan.k_limit))
+    all_batches = repeat(plan.array, block, plan.batch)
+    return all_batches.load + all_batches.end
+
+
+@dataclass(frozen=True)
+class _Traffic:
+    read_bytes: dict[str, int]
+    write_bytes: dict[str, int]
+    read_bits: int
+    write_bits: int
+    bus_cycles: int
+    weight_fills: int
+    activation_fills: int
+    output_fills: int
+    output_drains: int
+
+
+def _traffic(plan: Plan, moved: Movements) -> _Traffic:
+    """Bytes, bits, buffer accesses and bus cycles of all transfers, each rounded up on its own."""
+    mt, nt, kt = plan.counts
+    demand = plan.demand
+
+    def transfer(bits: int, port: Port, cycles: int) -> Table:
+        return np.array([ceil_div(bits, BITS_PER_BYTE), bits, port.accesses(bits), cycles], np.int64)
+
+    def load(operand: int, bits: int) -> Table:
+        port = (demand.weights, demand.activations, demand.outputs)[operand]
+        return transfer(bits, port, plan.load_cycles(operand, bits))
+
+    def first(operand: int, bits: int, tensor_bits: int) -> Table:
+        """What the scale of the whole tensor, carried by the first load, adds to it."""
+        return load(operand, bits + tensor_bits) - load(operand, bits)
+
+    weights = first(0, plan.weight_bits(0, 0), plan.weights.tensor_bits)
+    activations = first(1, plan.activation_bits(0, 0), plan.activations.tensor_bits)
+    for edge, (mi, ni) in enumerate(((0, 0), (mt - 1, nt - 1))):
+        for ki in range(kt):
+            weights += moved.weight_loads[edge, ki] * load(0, plan.weight_bits(ni, ki))
+            activations += moved.activation_loads[edge, ki] * load(1, plan.activation_bits(mi, ki))
+    restored, spilled, written = np.zeros((3, 4), np.int64)
+    for i, (mi, m_tiles) in enumerate(((0, mt - 1), (mt - 1, 1))):
+        for j, (ni, n_tiles) in enumerate(((0, nt - 1), (nt - 1, 1))):
+            partial = load(2, plan.spill_bits(mi, ni))
+            finished = transfer(plan.output_bits(mi, ni), demand.outputs, plan.write_cycles(mi, ni))
+            finished[2] = partial[2]
+            restored += moved.spill_loads[i, j] * partial
+            spilled += moved.spills[i, j] * partial
+            written += plan.batch * m_tiles * n_tiles * finished
+    total = weights + activations + restored + spilled + written
+    read = {"weights": int(weights[0]), "activations": int(activations[0]), "partial_sums": int(restored[0])}
+    write = {"outputs": int(written[0]), "partial_sums": int(spilled[0])}
+    return _Traffic(
+        read_bytes={kind: value for kind, value in read.items() if value},
+        write_bytes={kind: value for kind, value in write.items() if value},
+        read_bits=int((weights + activations + restored)[1]),
+        write_bits=int((spilled + written)[1]),
+        bus_cycles=int(total[3]),
+        weight_fills=int(weights[2]),
+        activation_fills=int(activations[2]),
+        output_fills=int(restored[2]),
+        output_drains=int((spilled + written)[2]),
+    )

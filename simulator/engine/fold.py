@@ -1,0 +1,132 @@
+"""A fold on its way through the array, and the order in which a plan's folds come."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from simulator.array import KChunk, fold_edges
+from simulator.array.demand import Intervals
+from simulator.mapping.plan import Plan, Step
+from simulator.units import ceil_div
+
+Vector = npt.NDArray[np.object_]
+
+
+@dataclass
+class Fold:
+    """A fold and, once it is in the array, what became of it."""
+
+    number: int
+    tile: int
+    """Index of its tile in the order of the plan's steps."""
+    step: Step
+    chunk: KChunk
+    low: int
+    """Where its K begins."""
+    group_low: int
+    """Where the scale group that it belongs to begins."""
+    rows: slice
+    """What its rows hold, in the whole operation; K is counted from ``low``."""
+    cols: slice
+    steps: int
+    """Streamed steps."""
+    speed: Intervals
+    timed_r: int
+    timed_c: int
+    first_of_tile: bool = False
+    last_of_tile: bool = False
+    start: int = 0
+    """Cycle of the first streamed step."""
+    load_start: int = 0
+    """Cycle of the first preloaded row."""
+    expected: int = 0
+    """Results that have not left."""
+    results: dict[tuple[int, int], object] = field(default_factory=dict)
+    """(result row, column) -> value."""
+
+    @property
+    def r(self) -> int:
+        return self.rows.stop - self.rows.start
+
+    @property
+    def c(self) -> int:
+        return self.cols.stop - self.cols.start
+
+    @property
+    def stream(self) -> int:
+        """T': cycles of its stream."""
+        return self.speed.stream_full * (self.steps - 1) + 1
+
+
+class FoldSource(Protocol):
+    """Folds in order, and the vectors that enter the array for them."""
+
+    def folds(self) -> Iterator[Fold]: ...
+
+    def row_vector(self, fold: Fold, step: int) -> Vector | None:
+        """(words, lanes) that enter at the rows with a streamed step; None in a run without values."""
+        ...
+
+    def col_vector(self, fold: Fold, step: int) -> Vector | None:
+        """(words, lanes) that enter at the columns: with a streamed step, or the row ``step`` of a preload."""
+        ...
+
+
+def folds_in_order(plan: Plan) -> Iterator[Fold]:
+    """All folds: tile by tile, columns outer, rows inner, K slices innermost where K streams."""
+    number = 0
+    for tile, step in enumerate(plan.steps()):
+        of_tile = list(_folds_of_tile(plan, tile, step))
+        of_tile[0].first_of_tile = of_tile[-1].last_of_tile = True
+        for fold in of_tile:
+            fold.number = number
+            number += 1
+            yield fold
+
+
+def _folds_of_tile(plan: Plan, tile: int, step: Step) -> Iterator[Fold]:
+    array, flow = plan.array, plan.array.dataflow
+    begin = {"m": step.mi * plan.tiling.m, "n": step.ni * plan.tiling.n, "k": step.ki * plan.tiling.k}
+    size = {"m": plan.rows_m(step.mi), "n": plan.rows_n(step.ni), "k": plan.size_k(step.ki)}
+    chunks = [chunk for run in plan.k_runs[step.ki] for _ in range(run.count) for chunk in run.pattern]
+    for cols in _pieces(begin[flow.cols_hold], size[flow.cols_hold], array.cols):
+        c = cols.stop - cols.start
+        row_pieces = [slice(0, 0)] if flow.preloads else _pieces(begin[flow.rows_hold], size[flow.rows_hold], array.rows)
+        for rows in row_pieces:
+            low = group_low = begin["k"]
+            for chunk in chunks:
+                words = ceil_div(chunk.size, array.lanes)
+                held = slice(0, words) if flow.preloads else rows
+                timed_r, timed_c = array.timed(held.stop - held.start, c)
+                yield Fold(
+                    number=0,
+                    tile=tile,
+                    step=step,
+                    chunk=chunk,
+                    low=low,
+                    group_low=group_low,
+                    rows=held,
+                    cols=cols,
+                    steps=size[flow.streams] if flow.preloads else words,
+                    speed=plan.demand.intervals(array, held.stop - held.start, c, chunk),
+                    timed_r=timed_r,
+                    timed_c=timed_c,
+                )
+                low += chunk.size
+                if chunk.rescaled:
+                    group_low = low
+
+
+def _pieces(begin: int, extent: int, size: int) -> list[slice]:
+    """Consecutive slices of at most ``size`` that cover ``extent`` values from ``begin``."""
+    cuts = [begin]
+    for used, count in fold_edges(extent, size):
+        for _ in range(count):
+            cuts.append(cuts[-1] + used)
+    return [slice(low, high) for low, high in pairwise(cuts)]

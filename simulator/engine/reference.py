@@ -1,0 +1,270 @@
+"""The reference engine: simpy processes for DMA and array, the array stepped register by register, results bit for bit.
+
+DMA serves the program (`simulator.engine.program`) one transfer after the other. The array process is its controller: in
+every cycle it decides whether a preload or a stream may begin, sends one vector into the edges, lets the registers move,
+collects what leaves, and says what the cycle was spent on. Nothing is computed by formula; the fast engine's formulas are
+held to this.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import simpy
+
+from simulator.array.rescale import UNIT, Operand, accumulate_scaled, correct, finish
+from simulator.array.schedule import CAUSES, COUNTERS
+from simulator.engine.accounts import Movements, account
+from simulator.engine.controller import controller_for
+from simulator.engine.fold import Fold, Vector, folds_in_order
+from simulator.engine.program import ACTIVATIONS, OUTPUTS, START, WEIGHTS, Transfer, Visit, program, visits
+from simulator.engine.record import LayerRecord, Run
+from simulator.engine.registers import Departure
+from simulator.mapping.plan import Plan
+from simulator.pe.arithmetic import FP32
+from simulator.pe.protocol import Function
+
+
+@dataclass(frozen=True)
+class Operands:
+    """Values for a run that computes results: both operands and the PE's arithmetic."""
+
+    weights: Operand
+    activations: Operand
+    function: Function
+
+
+def simulate_gemm(
+    plan: Plan, name: str, op: str, operands: Operands | None = None, *, trace: bool = False
+) -> tuple[LayerRecord, npt.NDArray[np.float32] | None]:
+    """One mapped operation, cycle by cycle; with ``operands`` also its results, FP32 (batch, m, n).
+
+    The results are what the output stage hands to the output format's quantizer.
+    """
+    return _Machine(plan, operands).run(name, op, trace)
+
+
+class _Machine:
+    """State of one run: what is in the buffers when, what is in the array, what has been counted."""
+
+    def __init__(self, plan: Plan, operands: Operands | None) -> None:
+        self.plan, self.operands = plan, operands
+        self.steps = list(plan.steps())
+        self.stays = [visits(plan, self.steps, operand) for operand in (WEIGHTS, ACTIVATIONS, OUTPUTS)]
+        self.openings: dict[int, list[Visit]] = {}
+        for stay in (visit for stays in self.stays for visit in stays):
+            self.openings.setdefault(stay.opening, []).append(stay)
+        self.environment = simpy.Environment(initial_time=plan.vector_cycles)
+        self.tile_done = [self.environment.event() for _ in self.steps]
+        self.ready: dict[tuple[int, int], int] = {}
+        """(operand, serial) -> the cycle from which the tile can be used."""
+        self.freed: dict[int, int] = {}
+        """Output visit -> the cycle from which its slot is free."""
+        self.stack = dict.fromkeys(CAUSES, 0)
+        self.tally = dict.fromkeys(COUNTERS, 0)
+        self.transfers: list[tuple[int, int]] = []
+        self.begins: dict[int, int] = {}
+        self.ends: dict[int, int] = {}
+        mt, nt, kt = plan.counts
+        self.moved = Movements(*(np.zeros(shape, np.int64) for shape in ((2, kt), (2, kt), (2, 2), (2, 2))))
+        shape = (plan.batch, plan.m, plan.n) if operands else (0, 0, 0)
+        self.partial, self.scaled = np.zeros(shape, object), np.zeros(shape, object)
+
+    def run(self, name: str, op: str, trace: bool) -> tuple[LayerRecord, npt.NDArray[np.float32] | None]:
+        array = self.environment.process(self.array_process())
+        dma = self.environment.process(self.dma_process())
+        array_end = self.environment.run(until=array)
+        self.environment.run(until=dma)
+        end = max(array_end, self.transfers[-1][1])
+        self.stack["wait_writeback"] += end - array_end
+        intervals = {}
+        if trace:
+            intervals = {"array": _as_runs([(self.begins[tile], self.ends[tile]) for tile in self.ends]), "dma": _as_runs(self.transfers)}
+        tally = np.array([self.tally[counter] for counter in COUNTERS], np.int64)
+        record = account(self.plan, name, op, end, self.stack, tally, self.moved, intervals)
+        return record, self.results()
+
+    # DMA
+
+    def dma_process(self) -> Generator[simpy.Event, Any, None]:
+        """Serve the program: each transfer when it is released and the bus is free, in order."""
+        for transfer in program(self.plan, self.stays, self.steps):
+            if transfer.release != START:
+                yield self.tile_done[transfer.release]
+            cycles = self.begin_transfer(transfer)
+            start = self.environment.now
+            self.transfers.append((start, start + cycles))
+            yield self.environment.timeout(cycles)
+
+    def begin_transfer(self, transfer: Transfer) -> int:
+        """Count a transfer, say when what it brings can be used; returns its cycles on the bus."""
+        plan, visit = self.plan, transfer.visit
+        tile = visit.tile
+        edge = (int(tile.mi == plan.counts[0] - 1), int(tile.ni == plan.counts[1] - 1))
+        if transfer.kind == "load":
+            first = visit.serial == 0
+            if visit.operand == WEIGHTS:
+                bits = plan.weight_bits(tile.ni, tile.ki) + (plan.weights.tensor_bits if first else 0)
+                self.moved.weight_loads[edge[1], tile.ki] += 1
+            else:
+                bits = plan.activation_bits(tile.mi, tile.ki) + (plan.activations.tensor_bits if first else 0)
+                self.moved.activation_loads[edge[0], tile.ki] += 1
+            cycles = plan.load_cycles(visit.operand, bits)
+        elif transfer.kind == "write":
+            cycles = plan.write_cycles(tile.mi, tile.ni)
+        else:
+            (self.moved.spill_loads if transfer.kind == "restore" else self.moved.spills)[edge] += 1
+            cycles = plan.load_cycles(OUTPUTS, plan.spill_bits(tile.mi, tile.ni))
+        end = self.environment.now + cycles
+        if transfer.kind in ("load", "restore"):
+            self.ready[visit.operand, visit.serial] = end + plan.dram.latency
+        else:
+            self.freed[visit.serial] = end
+        return cycles
+
+    def tile_ready(self, tile: int) -> tuple[int, int] | None:
+        """(cycle, operand) of the last thing that a tile waits for; None while that is not known yet."""
+        latest, last = self.plan.vector_cycles, WEIGHTS
+        for visit in self.openings.get(tile, ()):
+            moment = self.visit_ready(visit)
+            if moment is None:
+                return None
+            if moment > latest:
+                latest, last = moment, visit.operand
+        return latest, last
+
+    def visit_ready(self, visit: Visit) -> int | None:
+        """From when a tile is in its buffer (or, for outputs, its slot free); None while not known."""
+        if visit.operand != OUTPUTS or visit.tile.ki > 0:
+            return self.ready.get((visit.operand, visit.serial))
+        before = visit.serial - self.plan.slots[OUTPUTS]
+        return self.plan.vector_cycles if before < 0 else self.freed.get(before)
+
+    # The array
+
+    def array_process(self) -> Generator[simpy.Event, Any, int]:
+        """Cycle after cycle until the last result has left; returns the cycle after that."""
+        function = self.operands.function if self.operands else None
+        controller = controller_for(self, self.stack, self.tally, function)
+        while not controller.finished:
+            controller.cycle(int(self.environment.now))
+            yield self.environment.timeout(1)
+            for tile in controller.ended:
+                self.ends[tile] = int(self.environment.now)
+                self.tile_done[tile].succeed()
+            controller.ended.clear()
+        self.begins = dict(controller.begun)
+        return int(self.environment.now)
+
+    def folds(self) -> Iterator[Fold]:
+        return folds_in_order(self.plan)
+
+    def row_vector(self, fold: Fold, step: int) -> Vector | None:
+        if self.operands is None:
+            return None
+        flow, lanes = self.plan.array.dataflow, self.plan.array.lanes
+        operand, batch = self.operand(flow.row_operand, fold)
+        if not flow.preloads:
+            return _over_lanes(operand.integers[batch, fold.rows], fold, step, lanes)
+        values = operand.integers[batch, self.streamed(fold).start + step, fold.low : fold.low + fold.chunk.size]
+        words = np.zeros((fold.r, lanes), object)
+        words.reshape(-1)[: len(values)] = values
+        return words
+
+    def col_vector(self, fold: Fold, step: int) -> Vector | None:
+        if self.operands is None:
+            return None
+        operand, batch = self.operand(self.plan.array.dataflow.col_operand, fold)
+        return _over_lanes(operand.integers[batch, fold.cols], fold, step, self.plan.array.lanes)
+
+    def operand(self, name: str, fold: Fold) -> tuple[Operand, int]:
+        """An operand's values and the batch entry that a fold uses."""
+        assert self.operands is not None
+        if name == "weights":
+            return self.operands.weights, fold.step.batch // self.plan.weight_reuse
+        return self.operands.activations, fold.step.batch
+
+    def streamed(self, fold: Fold) -> slice:
+        """What streams past a stationary operand, in the whole operation."""
+        tiling, step = self.plan.tiling, fold.step
+        begin = step.mi * tiling.m if self.plan.array.dataflow.streams == "m" else step.ni * tiling.n
+        return slice(begin, begin + fold.steps)
+
+    def collect(self, fold: Fold, departure: Departure) -> None:
+        fold.results[departure.row, departure.col] = departure.value
+
+    def finish(self, fold: Fold) -> None:
+        """Add a fold's results to what the output buffer holds."""
+        if self.operands is None:
+            return
+        flow, chunk, operands = self.plan.array.dataflow, fold.chunk, self.operands
+        rows = self.streamed(fold) if flow.preloads else fold.rows
+        values = np.empty((rows.stop - rows.start, fold.c), object)
+        for (row, col), value in fold.results.items():
+            values[row, col] = value
+        m, n = (rows, fold.cols) if flow.cols_hold == "n" else (fold.cols, rows)
+        if flow.cols_hold == "m":
+            values = values.T
+        batch = fold.step.batch
+        here = (batch, m, n)
+        total = operands.function.add(self.partial[here], values) if chunk.reads_partial else values
+        if not chunk.rescaled:
+            self.partial[here] = total
+            return
+        w_batch = batch // self.plan.weight_reuse
+        weights, activations = operands.weights, operands.activations
+        total = correct(total, weights, activations, (w_batch, batch, m, n, fold.group_low, fold.low + chunk.size))
+        w_scale = _group_scale(weights, w_batch, n, fold.group_low)[None, :]
+        a_scale = _group_scale(activations, batch, m, fold.group_low)[:, None]
+        before = self.scaled[here] if chunk.reads_scaled else np.zeros_like(total)
+        self.scaled[here] = accumulate_scaled(before, total, operands.function.exponent, w_scale, a_scale)
+
+    def results(self) -> npt.NDArray[np.float32] | None:
+        """The output stage, once all of K has been added up."""
+        if self.operands is None:
+            return None
+        plan, weights, activations = self.plan, self.operands.weights, self.operands.activations
+        finished = np.zeros((plan.batch, plan.m, plan.n), np.float32)
+        everything = slice(None)
+        for batch in range(plan.batch):
+            w_batch = batch // plan.weight_reuse
+            if plan.edges:
+                sums, exponent = self.scaled[batch], FP32.low
+                w_scale, a_scale = _row_scale(weights, w_batch), _row_scale(activations, batch)
+            else:
+                where = (w_batch, batch, everything, everything, 0, plan.k)
+                sums, exponent = correct(self.partial[batch], weights, activations, where), self.operands.function.exponent
+                w_scale, a_scale = weights.scales[w_batch, :, 0], activations.scales[batch, :, 0]
+            second = weights.tensor_scale * activations.tensor_scale
+            finished[batch] = finish(sums, exponent, w_scale[None, :], a_scale[:, None], second)
+        return finished
+
+
+def _over_lanes(rows: Vector, fold: Fold, step: int, lanes: int) -> Vector:
+    """Step ``step`` of a fold's K for each row, (rows, lanes); a short last step is filled with zeros."""
+    low = step * lanes
+    size = min(lanes, fold.chunk.size - low)
+    words = np.zeros((len(rows), lanes), object)
+    words[:, :size] = rows[:, fold.low + low : fold.low + low + size]
+    return words
+
+
+def _group_scale(operand: Operand, batch: int, rows: slice, low: int) -> npt.NDArray[np.object_]:
+    """What the rescale unit multiplies by: the group's scale; 1 for an operand without groups."""
+    if operand.group_size:
+        return operand.scales[batch, rows, operand.group_at(low)]
+    return np.full(len(operand.scales[batch, rows]), UNIT, object)
+
+
+def _row_scale(operand: Operand, batch: int) -> npt.NDArray[np.object_]:
+    """What the output stage multiplies by after rescaling: the row's scale; 1 where groups had theirs."""
+    scales = operand.scales[batch]
+    return np.full(len(scales), UNIT, object) if operand.group_size else scales[:, 0]
+
+
+def _as_runs(intervals: list[tuple[int, int]]) -> tuple[Run, ...]:
+    return tuple(Run(start, 0, 1, end - start) for start, end in intervals)

@@ -1,0 +1,238 @@
+"""A GEMM mapped to an accelerator: every number that its schedule depends on, and nothing else.
+
+The loops over tiles run batch outermost, then m, n and k in `Tiling.order`. A tile of weights (tile_n, tile_k) or of
+activations (tile_m, tile_k) is loaded when the loops come to it and it is not in one of its buffer's `slots`; an operand
+with no more tiles than slots is loaded once. Outputs stay in the output buffer while k advances; when the loops leave an
+output tile whose K is not complete, its partial sums are spilled to DRAM and loaded again later.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+
+from simulator.array import Array, Demand, KRun, chunk_k
+from simulator.formats import Format
+from simulator.memory import FlatDram
+from simulator.units import ceil_div
+
+ORDERS = ("nmk", "mnk", "nkm", "mkn", "knm", "kmn")
+
+
+@dataclass(frozen=True)
+class Tiling:
+    """Tile sizes and the order of the loops over tiles, outermost first."""
+
+    m: int
+    n: int
+    k: int
+    order: str
+
+
+@dataclass(frozen=True)
+class Step:
+    """One tile of work: indices and sizes. k0 is where its K begins."""
+
+    batch: int
+    mi: int
+    ni: int
+    ki: int
+
+
+@dataclass(frozen=True)
+class WindowedInput:
+    """The feature map behind an im2col operand: output rows that lie in the same input lines share their bytes."""
+
+    out_width: int
+    out_height: int
+    in_height: int
+    stride: int
+    reach: int
+    """Input lines that one output line needs: dilation * (kernel - 1) + 1."""
+    line_bits: int
+    """Bits of one input line: width x channels of a group, with their scales."""
+
+    def bits(self, outputs: int) -> int:
+        """Most bits that ``outputs`` consecutive output positions can need, in whole input lines."""
+        whole, rest = divmod(outputs, self.out_width)
+        lines = whole if not rest else whole + 2
+        images = ceil_div(lines, self.out_height) + (1 if lines % self.out_height else 0)
+        return min((lines - 1) * self.stride + self.reach, images * self.in_height) * self.line_bits
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One GEMM (or ``batch`` of them) on one accelerator, mapped."""
+
+    m: int
+    k: int
+    n: int
+    batch: int
+    weight_reuse: int
+    """Consecutive batch entries that share one weight operand."""
+    tiling: Tiling
+    array: Array
+    demand: Demand
+    weights: Format
+    activations: Format
+    output: Format
+    edges: tuple[int, ...]
+    """Where scale groups end along K (`scale_edges`)."""
+    group_span: int
+    """Scale groups begin anew after this many values of K (a kernel position of a convolution); 0: never."""
+    dram: FlatDram
+    fill_bits: tuple[int, int, int]
+    """Bits a cycle that DMA moves into the weight and activation buffers, and out of (or into) the output buffer."""
+    slots: tuple[int, int, int]
+    """Tiles that the weight, activation and output buffers hold."""
+    vector_lanes: int
+    """Results a cycle that the vector unit scales and rounds while they are written back."""
+    row_sums: int
+    """Values that the vector unit adds up before the array starts, for zero points."""
+    clock_gating: bool
+    """PEs without work pay no clock energy."""
+    windowed: WindowedInput | None = None
+
+    @cached_property
+    def counts(self) -> tuple[int, int, int]:
+        """Tiles along m, n and k."""
+        t = self.tiling
+        return ceil_div(self.m, t.m), ceil_div(self.n, t.n), ceil_div(self.k, t.k)
+
+    @cached_property
+    def k_runs(self) -> tuple[tuple[KRun, ...], ...]:
+        """The K chunks of each K tile."""
+        return tuple(
+            chunk_k(low, min(low + self.tiling.k, self.k), self.edges, self.k_limit)
+            for low in range(0, self.k, self.tiling.k)
+        )
+
+    @property
+    def k_limit(self) -> int:
+        """Most of K that one fold holds; 0 where K is streamed."""
+        return self.array.rows * self.array.lanes if self.array.dataflow.preloads else 0
+
+    def steps(self) -> Iterator[Step]:
+        """Tiles in the order in which the array works on them."""
+        mt, nt, kt = self.counts
+        ranges = {"m": range(mt), "n": range(nt), "k": range(kt)}
+        first, second, third = self.tiling.order
+        for batch in range(self.batch):
+            for x in ranges[first]:
+                for y in ranges[second]:
+                    for z in ranges[third]:
+                        index = {first: x, second: y, third: z}
+                        yield Step(batch, index["m"], index["n"], index["k"])
+
+    def rows_m(self, mi: int) -> int:
+        return min(self.tiling.m, self.m - mi * self.tiling.m)
+
+    def rows_n(self, ni: int) -> int:
+        return min(self.tiling.n, self.n - ni * self.tiling.n)
+
+    def size_k(self, ki: int) -> int:
+        return min(self.tiling.k, self.k - ki * self.tiling.k)
+
+    def weight_bits(self, ni: int, ki: int) -> int:
+        """DRAM bits of a weight tile, its scales included; per-row scales come with the first K tile."""
+        return self.rows_n(ni) * self.weight_row_bits[ki]
+
+    def activation_bits(self, mi: int, ki: int) -> int:
+        """DRAM bits of an activation tile, likewise; for a convolution no more than the input lines it reads."""
+        bits = self.rows_m(mi) * self.activation_row_bits[ki]
+        return bits if self.windowed is None else min(bits, self.windowed.bits(self.rows_m(mi)))
+
+    @cached_property
+    def weight_row_bits(self) -> tuple[int, ...]:
+        """Bits of one weight row of each K tile."""
+        return self._row_bits(self.weights)
+
+    @cached_property
+    def activation_row_bits(self) -> tuple[int, ...]:
+        """Bits of one activation row of each K tile."""
+        return self._row_bits(self.activations)
+
+    def _row_bits(self, format: Format) -> tuple[int, ...]:
+        step = self.tiling.k
+        return tuple(
+            row_bits(format, low, min(low + step, self.k), self.group_span or self.k)
+            for low in range(0, self.k, step)
+        )
+
+    def output_bits(self, mi: int, ni: int) -> int:
+        """DRAM bits of a finished output tile in the output format; per-row scales go with the last N tile."""
+        n = self.rows_n(ni)
+        metadata = (
+            ceil_div(n, self.output.group_size) if self.output.group_size else 0
+        ) * self.output.group_bits
+        row_scales = self.output.row_bits if ni == self.counts[1] - 1 else 0
+        return self.rows_m(mi) * (n * self.output.code_bits + metadata + row_scales)
+
+    @property
+    def partial_bits(self) -> int:
+        """Bits of one partial sum between two K tiles: scaled where there are groups."""
+        return self.demand.scaled_bits if self.edges else self.demand.partial_bits
+
+    def load_cycles(self, operand: int, bits: int) -> int:
+        """DMA cycles of a load (0 weights, 1 activations, 2 partial sums): the slower of DRAM and buffer port."""
+        return max(self.dram.bus_cycles(bits), ceil_div(bits, self.fill_bits[operand]))
+
+    def write_cycles(self, mi: int, ni: int) -> int:
+        """DMA cycles of a finished tile: DRAM, output buffer port or the vector unit's scaling, whichever is slowest."""
+        results = self.rows_m(mi) * self.rows_n(ni)
+        return max(
+            self.dram.bus_cycles(self.output_bits(mi, ni)),
+            ceil_div(results * self.partial_bits, self.fill_bits[2]),
+            ceil_div(results, self.vector_lanes),
+        )
+
+    def spill_bits(self, mi: int, ni: int) -> int:
+        return self.rows_m(mi) * self.rows_n(ni) * self.partial_bits
+
+    def output_tile_bits(self, m: int, n: int) -> int:
+        """Output buffer bits of an (m, n) tile while it accumulates.
+
+        Where a scale group takes several folds (its K is along the rows), the unscaled sums of one column fold wait
+        beside the scaled ones.
+        """
+        bits = m * n * self.partial_bits
+        if self.waiting_columns:
+            flow = self.array.dataflow
+            held = {"m": m, "n": n}
+            bits += (
+                held[flow.streams]
+                * min(held[flow.cols_hold], self.waiting_columns)
+                * self.demand.partial_bits
+            )
+        return bits
+
+    @cached_property
+    def longest_group(self) -> int:
+        """Values of K in the longest stretch that shares all scales; 0 without groups."""
+        return max((high - low for low, high in zip((0, *self.edges), self.edges, strict=False)), default=0)
+
+    @property
+    def waiting_columns(self) -> int:
+        """Columns of unscaled sums that wait for the rest of their group; 0 where a group is one fold."""
+        waits = self.array.dataflow.preloads and self.longest_group > self.k_limit
+        return self.array.cols if waits else 0
+
+    @property
+    def vector_cycles(self) -> int:
+        """Cycles of the row sums for zero points, before the array starts."""
+        return ceil_div(self.row_sums, self.vector_lanes) if self.row_sums else 0
+
+
+def row_bits(format: Format, low: int, high: int, span: int) -> int:
+    """Bits of K values [low, high) of one row: codes, the metadata of the groups that begin there and, at 0, the row's.
+
+    Groups begin anew every ``span`` values.
+    """
+
+    def groups_before(position: int) -> int:
+        spans, rest = divmod(position, span)
+        return spans * ceil_div(span, format.group_size) + ceil_div(rest, format.group_size)
+
+    groups = groups_before(high) - groups_before(low) if format.group_size else 0
+    return (high - low) * format.code_bits + groups * format.group_bits + (0 if low else format.row_bits)

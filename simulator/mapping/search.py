@@ -1,0 +1,322 @@
+"""Choosing a tiling: every size that keeps the array's edges whole and fits the buffers, in every loop order, estimated.
+
+The estimate of a candidate's time is the larger of its array time and its DRAM time, plus what cannot overlap: the first
+tiles' loads and the last tile's write-back. Of the candidates within `TOLERANCE` of the quickest, the one with the least
+DRAM traffic is chosen, then the quickest, then the one with the fewest tiles, then the first of `ORDERS`. The engines
+give the exact time of the chosen one. The search is deterministic.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import lru_cache
+from itertools import product
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from simulator.arch import Accelerator
+from simulator.arch.accelerator import BufferSection
+from simulator.array import Demand, scale_edges
+from simulator.array.demand import Port
+from simulator.errors import InputError
+from simulator.formats import Format, get_format
+from simulator.mapping.plan import ORDERS, Plan, Tiling, WindowedInput, row_bits
+from simulator.memory import FlatDram
+from simulator.pe.arithmetic import FP32
+from simulator.units import BITS_PER_BYTE, KIB, ceil_div
+from simulator.workload.operations import Gemm
+
+TOLERANCE = 0.02
+"""Share of the estimated time that may be given up for less DRAM traffic."""
+MAX_TILES = 1 << 24
+"""More tiles than this for one operation are refused: the buffers are far too small for it."""
+
+Column = npt.NDArray[np.int64]
+
+
+@lru_cache(maxsize=4096)
+def plan_gemm(gemm: Gemm, accelerator: Accelerator) -> Plan:
+    """Map one operation. Raises InputError: formats the PE does not take, or no tile that fits the buffers.
+
+    Operations that differ only in names share a plan when asked through `simulator.engine`.
+    """
+    weights, activations = get_format(gemm.weights.format), get_format(gemm.activations.format)
+    accelerator.check_formats(weights, activations, where=gemm.name)
+    untiled = _untiled(gemm, accelerator, weights, activations)
+    return replace(untiled, tiling=_chosen(untiled, accelerator, gemm.name))
+
+
+def _untiled(gemm: Gemm, accelerator: Accelerator, weights: Format, activations: Format) -> Plan:
+    """The plan with one tile that holds everything: what remains is to choose its tiling."""
+    array = accelerator.array_for(weights, activations)
+    buffers = accelerator.buffers
+    span = max(gemm.weights.group_span, gemm.activations.group_span)
+    numerator, denominator = accelerator.dram_bits_per_cycle
+    slots = (buffers.weights.buffering, buffers.activations.buffering, buffers.outputs.buffering)
+    row_sums = gemm.m * gemm.k * gemm.batch if weights.has_zero_point else 0
+    if activations.has_zero_point and not gemm.weights.static:
+        row_sums += gemm.n * gemm.k * ceil_div(gemm.batch, gemm.weight_reuse)
+    return Plan(
+        m=gemm.m,
+        k=gemm.k,
+        n=gemm.n,
+        batch=gemm.batch,
+        weight_reuse=gemm.weight_reuse,
+        tiling=Tiling(gemm.m, gemm.n, gemm.k, ORDERS[0]),
+        array=array,
+        demand=Demand(
+            weights=_port(buffers.weights),
+            activations=_port(buffers.activations),
+            outputs=_port(buffers.outputs),
+            weight_bits=weights.code_bits,
+            activation_bits=activations.code_bits,
+            partial_bits=accelerator.element.partial_bits,
+            scaled_bits=FP32.bits,
+            weight_scale_bits=weights.group_bits,
+            activation_scale_bits=activations.group_bits,
+            rescale_interval=accelerator.array.rescale_interval,
+        ),
+        weights=weights,
+        activations=activations,
+        output=get_format(gemm.output.format),
+        edges=scale_edges(gemm.k, (weights.group_size, activations.group_size), span),
+        group_span=span,
+        dram=FlatDram(numerator, denominator, accelerator.dram_latency_cycles),
+        fill_bits=(buffers.weights.port_bits, buffers.activations.port_bits, buffers.outputs.port_bits),
+        slots=slots,
+        vector_lanes=accelerator.vector.lanes,
+        row_sums=row_sums,
+        clock_gating=accelerator.array.clock_gating,
+        windowed=_windowed(gemm, activations),
+    )
+
+
+def _port(buffer: BufferSection) -> Port:
+    return Port(buffer.port_bits, buffer.port_bits, buffer.ports == "1rw", buffer.width_bits)
+
+
+def _windowed(gemm: Gemm, activations: Format) -> WindowedInput | None:
+    conv = gemm.conv
+    if conv is None:
+        return None
+    channels = conv.in_channels // conv.groups
+    pixel = row_bits(activations, 0, channels, channels)
+    return WindowedInput(
+        out_width=conv.out_width,
+        out_height=conv.out_height,
+        in_height=conv.in_height,
+        stride=conv.stride[0],
+        reach=conv.dilation[0] * (conv.kernel[0] - 1) + 1,
+        line_bits=conv.in_width * pixel,
+    )
+
+
+def _chosen(plan: Plan, accelerator: Accelerator, name: str) -> Tiling:
+    wanted = accelerator.mapping
+    rooms = [
+        getattr(accelerator.buffers, buffer).tile_bits for buffer in ("weights", "activations", "outputs")
+    ]
+    for whole_folds in (True, False):
+        sizes = (
+            _sizes(plan, "m", wanted.tile_m, whole_folds),
+            _sizes(plan, "n", wanted.tile_n, whole_folds),
+            _k_sizes(plan, wanted.tile_k, name, whole_folds),
+        )
+        m, n, k = (np.array(column, np.int64) for column in zip(*product(*sizes), strict=True))
+        needs = _needs(plan, m, n, k)
+        tiles = plan.batch * -(-plan.m // m) * -(-plan.n // n) * -(-plan.k // k)
+        fits = (needs[0] <= rooms[0]) & (needs[1] <= rooms[1]) & (needs[2] <= rooms[2]) & (tiles <= MAX_TILES)
+        if fits.any():
+            return _best(plan, m[fits], n[fits], k[fits], (wanted.order,) if wanted.order else ORDERS)
+    raise _too_small(plan, accelerator, name, needs, rooms, (m, n, k))
+
+
+def _best(plan: Plan, m: Column, n: Column, k: Column, orders: Sequence[str]) -> Tiling:
+    estimates = [_estimate(plan, m, n, k, order) for order in orders]
+    time = np.concatenate([estimate[0] for estimate in estimates])
+    traffic = np.concatenate([estimate[1] for estimate in estimates])
+    tiles = np.tile(-(-plan.m // m) * -(-plan.n // n) * -(-plan.k // k), len(orders))
+    quick = np.flatnonzero(time <= time.min() * (1 + TOLERANCE))
+    winner = int(quick[np.lexsort((tiles[quick], time[quick], traffic[quick]))[0]])
+    order, index = divmod(winner, len(m))
+    return Tiling(int(m[index]), int(n[index]), int(k[index]), orders[order])
+
+
+def _sizes(plan: Plan, axis: str, wanted: int | None, whole_folds: bool) -> list[int]:
+    """Tile sizes worth a look along m or n: the array's extent and its doublings; else its halves down to one."""
+    total = plan.m if axis == "m" else plan.n
+    if wanted is not None:
+        return [min(wanted, total)]
+    flow = plan.array.dataflow
+    unit = plan.array.rows if axis == flow.rows_hold else plan.array.cols
+    return _doublings(unit, total) if whole_folds else _doublings(1, min(total, unit))
+
+
+def _doublings(unit: int, total: int) -> list[int]:
+    """unit, 2 unit, 4 unit, ... below ``total``, and ``total``."""
+    sizes = []
+    while unit < total:
+        sizes.append(unit)
+        unit *= 2
+    return [*sizes, total]
+
+
+def _k_sizes(plan: Plan, wanted: int | None, name: str, whole_folds: bool) -> list[int]:
+    """Tile sizes along K: whole scale groups, and whole folds where rows hold K."""
+    starts = _group_starts(plan)
+
+    def cuts_groups(size: int) -> bool:
+        return bool(plan.edges) and any(cut not in starts for cut in range(size, plan.k, size))
+
+    largest_group = max(plan.weights.group_size, plan.activations.group_size)
+    if wanted is not None:
+        size = min(wanted, plan.k)
+        if cuts_groups(size):
+            raise InputError(
+                f"{name}: tile_k cuts a scale group",
+                key="mapping.tile_k",
+                value=wanted,
+                allowed=f"multiples of {largest_group}",
+            )
+        return [size]
+    if plan.edges:
+        span = plan.group_span or plan.k
+        units = [largest_group, span] if span < plan.k else [largest_group]
+        sizes = {size for unit in units for size in _doublings(unit, plan.k)}
+        return sorted(size for size in sizes if not cuts_groups(size))
+    unit = plan.k_limit or plan.array.lanes
+    return _doublings(unit, plan.k) if whole_folds else _doublings(1, min(plan.k, unit))
+
+
+def _group_starts(plan: Plan) -> Any:
+    """Positions where K may be cut: where a group of every grouped operand begins; anywhere without groups."""
+    if not plan.edges:
+        return range(plan.k)
+    span = plan.group_span or plan.k
+    sizes = [format.group_size for format in (plan.weights, plan.activations) if format.group_size]
+    return {edge for edge in plan.edges if all(edge % span % size == 0 for size in sizes)}
+
+
+def _needs(plan: Plan, m: Column, n: Column, k: Column) -> tuple[Column, Column, Column]:
+    """Bits of buffer that tiles of these sizes need: weights, activations, outputs."""
+    span = plan.group_span or plan.k
+    lengths, inverse = np.unique(k, return_inverse=True)
+    weight_rows = np.array([row_bits(plan.weights, 0, int(size), span) for size in lengths], np.int64)[
+        inverse
+    ]
+    activation_rows = np.array(
+        [row_bits(plan.activations, 0, int(size), span) for size in lengths], np.int64
+    )[inverse]
+    activations = m * activation_rows
+    if plan.windowed is not None:
+        heights, which = np.unique(m, return_inverse=True)
+        lines = np.array([plan.windowed.bits(int(size)) for size in heights], np.int64)[which]
+        activations = np.minimum(activations, lines)
+    held = {"m": m, "n": n}
+    outputs = m * n * plan.partial_bits
+    waiting = plan.waiting_columns
+    if waiting:
+        flow = plan.array.dataflow
+        outputs = (
+            outputs
+            + held[flow.streams] * np.minimum(held[flow.cols_hold], waiting) * plan.demand.partial_bits
+        )
+    return n * weight_rows, activations, outputs
+
+
+def _estimate(
+    plan: Plan, m: Column, n: Column, k: Column, order: str
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """(cycles, DRAM bits) of each candidate in one loop order."""
+    tiles = {"m": -(-plan.m // m), "n": -(-plan.n // n), "k": -(-plan.k // k)}
+    weight_need, activation_need, _ = _needs(plan, m, n, k)
+    span = plan.group_span or plan.k
+    loads_w = _visits(tiles, order, "nk", plan.slots[0])
+    loads_a = _visits(tiles, order, "mk", plan.slots[1])
+    visits = _visits(tiles, order, "mn", plan.slots[2])
+    spills = visits - tiles["m"] * tiles["n"]
+    results = float(plan.m * plan.n)
+    written = results * plan.output.code_bits
+    shared = np.where(tiles["n"] * tiles["k"] <= plan.slots[0], plan.weight_reuse, 1)
+    weight_total = float(plan.n * row_bits(plan.weights, 0, plan.k, span))
+    weight_traffic = weight_total * loads_w / (tiles["n"] * tiles["k"]) / shared
+    if plan.windowed is None:
+        activation_total = float(plan.m * row_bits(plan.activations, 0, plan.k, span))
+        activation_traffic = activation_total * loads_a / (tiles["m"] * tiles["k"])
+    else:
+        activation_traffic = loads_a * activation_need.astype(np.float64)
+    spill_traffic = 2.0 * spills * results / (tiles["m"] * tiles["n"]) * plan.partial_bits
+    traffic = plan.batch * (weight_traffic + activation_traffic + spill_traffic + written)
+    per_cycle = plan.dram.numerator / plan.dram.denominator
+    array = plan.batch * _array_cycles(plan, m, n, k, tiles)
+    first = (weight_need + activation_need) / per_cycle + plan.dram.latency
+    last = m * n * plan.output.code_bits / per_cycle
+    return np.maximum(array, traffic / per_cycle) + first + last, traffic
+
+
+def _visits(tiles: dict[str, Column], order: str, axes: str, slots: int) -> Column:
+    """How often the loops come to a new tile of the operand with these axes; once each when all fit its slots."""
+    distinct = tiles[axes[0]] * tiles[axes[1]]
+    total = np.ones_like(distinct)
+    inner_changes = np.zeros_like(distinct, bool)
+    for axis in reversed(order):
+        inner_changes |= (tiles[axis] > 1) if axis in axes else False
+        total = np.where(inner_changes, total * tiles[axis], total)
+    return np.where(distinct <= slots, distinct, total)
+
+
+def _array_cycles(
+    plan: Plan, m: Column, n: Column, k: Column, tiles: dict[str, Column]
+) -> npt.NDArray[np.float64]:
+    """Array time if every tile were a full one: folds times the time between their starts."""
+    array, flow = plan.array, plan.array.dataflow
+    size = {"m": m, "n": n}
+    col_folds = -(-size[flow.cols_hold] // array.cols)
+    longest = plan.longest_group or plan.k
+    if flow.preloads:
+        chunk = np.minimum(np.minimum(k, longest), plan.k_limit)
+        row_folds = -(-k // chunk)
+        steps = size[flow.streams]
+        r = np.minimum(array.rows, -(-chunk // array.lanes))
+    else:
+        chunk = np.minimum(k, longest)
+        row_folds = -(-size[flow.rows_hold] // array.rows) * -(-k // chunk)
+        steps = -(-chunk // array.lanes)
+        r = np.minimum(array.rows, size[flow.rows_hold])
+    c = np.minimum(array.cols, size[flow.cols_hold])
+    if array.full_edge_folds:
+        r, c = np.full_like(r, array.rows), np.full_like(c, array.cols)
+    stream = array.initiation_interval * (steps - 1) + 1
+    fixed = array.latency * r + c if flow.preloads else array.latency + r + c
+    fold = np.maximum(stream, r) if array.fold_overlap else stream + fixed + (r if flow.preloads else 0)
+    folds = tiles["m"] * tiles["n"] * tiles["k"] * col_folds * row_folds
+    return folds * fold.astype(np.float64) + fixed
+
+
+def _too_small(
+    plan: Plan,
+    accelerator: Accelerator,
+    name: str,
+    needs: Sequence[Column],
+    rooms: Sequence[int],
+    sizes: Sequence[Column],
+) -> InputError:
+    """What lacks for the candidate that comes closest."""
+    excess = np.maximum.reduce([need / room for need, room in zip(needs, rooms, strict=True)])
+    index = int(np.argmin(excess))
+    tile = ", ".join(f"{axis} {int(column[index])}" for axis, column in zip("mnk", sizes, strict=True))
+    lacking = [
+        f"the {buffer} buffer needs {ceil_div(int(need[index]) * slots, BITS_PER_BYTE * KIB)} KiB (buffering {slots}), has "
+        f"{getattr(accelerator.buffers, buffer).kib:g}"
+        for buffer, need, room, slots in zip(
+            ("weights", "activations", "outputs"), needs, rooms, plan.slots, strict=True
+        )
+        if need[index] > room
+    ]
+    detail = "; ".join(lacking) or f"it would take more than {MAX_TILES} tiles"
+    explicit = any(getattr(accelerator.mapping, f"tile_{axis}") is not None for axis in "mnk")
+    which = "the tile asked for" if explicit else "even the smallest tile"
+    return InputError(f"{name}: {which} ({tile}) does not fit {accelerator.name}: {detail}", key="buffers")
