@@ -64,7 +64,7 @@ class Builder:
         self._sources = sources or Sources()
         self._stored: Mapping[str, Stored] = self._sources.stored or {}
         self._static_scales = static_scales
-        self._quantized: dict[tuple[str, tuple[int, ...]], dict[str, TensorRef]] = {}
+        self._quantized: dict[str, dict[str, TensorRef]] = {}
 
     @property
     def output_format(self) -> str:
@@ -203,7 +203,7 @@ class Builder:
         read it."""
         if tensor.format == format:
             return tensor
-        copies = self._quantized.setdefault((tensor.name, tensor.shape), {})
+        copies = self._quantized.setdefault(tensor.name, {})
         if format not in copies:
             suffix = f".{format}" if copies else ""
             name = f"{tensor.name}.quantized{suffix}"
@@ -211,7 +211,8 @@ class Builder:
             copies[format] = self._add(copy)
             operation = f"{tensor.name.removesuffix('.output')}.quantize{suffix}"
             self._requantize(operation, tensor, copy, static=self._static_scales)
-        return copies[format]
+        copy = copies[format]
+        return copy if copy.shape == tensor.shape else replace(copy, shape=tensor.shape)
 
     def _requantize(self, name: str, tensor: TensorRef, target: TensorRef, *, static: bool) -> None:
         kind = get_format(target.format)

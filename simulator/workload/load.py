@@ -185,9 +185,8 @@ def _family_phase(family: Family[Any], config: Model, phase: PhaseDocument) -> P
         prefill = DEFAULT_TOKENS if longest is None else min(DEFAULT_TOKENS, longest)
     tokens = phase.decode if prefill is None else prefill
     if longest is not None and tokens is not None and tokens > longest:
-        raise InputError(
-            "more tokens than positions", key="phase.prefill", value=tokens, allowed=f"up to {longest}"
-        )
+        key = "phase.decode" if prefill is None else "phase.prefill"
+        raise InputError("more tokens than positions", key=key, value=tokens, allowed=f"up to {longest}")
     return Phase(prefill, phase.decode, phase.batch)
 
 

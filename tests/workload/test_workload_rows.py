@@ -55,6 +55,19 @@ def test_a_linear_layer_after_a_feature_map_takes_it_flattened(load):
     assert (fc.m, fc.k, fc.n) == (3, 4 * 3 * 4, 10)
 
 
+def test_a_map_read_whole_and_flattened_is_quantized_once(load):
+    rows = [
+        "op: conv, name: c, in: [4, 4, 2], out: 3, kernel: 1",
+        "op: gemm, name: whole, n: 5",
+        "op: conv, name: d, input: c, out: 2, kernel: 3",
+    ]
+    work = load(rows)
+    assert [op.name for op in work.operations] == ["input.quantize", "c", "c.quantize", "whole", "d"]
+    assert work.gemms[1].activations.shape == (1, 48)
+    assert work.gemms[2].activations.shape == (1, 4, 4, 3)
+    assert work.gemms[1].activations.name == work.gemms[2].activations.name == "c.output.quantized"
+
+
 def test_padding_is_all_sides_or_pairs_or_four_sides(load):
     rows = "op: conv, name: c, in: [8, 8, 2], out: 4, kernel: 3, padding: {}"
     shapes = [load([rows.format(p)]).tensors["c.output"].shape for p in ("1", "[1, 0]", "[2, 0, 1, 1]")]
