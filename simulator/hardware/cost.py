@@ -179,10 +179,8 @@ def _part_energy(
 
 
 def _cost_params(component: Component) -> dict[str, Param]:
-    """What cost depends on: all of a unit's parameters; of DRAM the standard ("ddr4" of part ddr4-3200)."""
+    """What cost depends on: all parameters; of DRAM the device alone ("ddr4", also of part ddr4-3200)."""
     if component.kind != "dram":
         return dict(component.params)
-    standard = component.params.get("standard")
-    if standard is None and "part" in component.params:
-        standard = str(component.params["part"]).partition("-")[0]
-    return {} if standard is None else {"standard": str(standard).lower()}
+    device = component.params.get("device", str(component.params.get("part", "")).partition("-")[0])
+    return {"device": str(device).lower()} if device else {}

@@ -102,13 +102,13 @@ KINDS: dict[str, Kind] = {
     ),
     "sram": Kind(("bytes", "width_bits"), ("read", "write"), optional=("banks", "ports")),
     "sram_macro": Kind(("words", "width_bits", "ports", "cell"), ("read", "write")),
-    "dram": Kind((), ("read_bit", "write_bit"), optional=("standard",), silicon=False),
+    "dram": Kind(("device",), ("read_bit", "write_bit"), silicon=False),
 }
 """``register``: "write" stores ``bits`` new bits, "clock" is a clock edge that stores nothing new. ``sram``
 is a memory as an accelerator sees it, ``sram_macro`` one compiled macro, of which memories are built.
 """
 
-TEXT_PARAMS = ("ports", "cell", "standard")
+TEXT_PARAMS = ("ports", "cell", "device")
 """Parameters that are names; all others of a known kind are whole numbers from 1."""
 
 

@@ -8,8 +8,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
+from simulator.config import read_mapping, validate
 from simulator.errors import InputError, nearest
 from simulator.hardware.constant import Constant, curve, describe, exact, from_rows
 from simulator.hardware.cost import PricedComponent, price
@@ -25,6 +26,7 @@ from simulator.hardware.table import (
     CostTable,
     ParamKey,
     make_table,
+    param_text,
     read_table,
 )
 
@@ -56,17 +58,22 @@ class Technology:
         """One constant with its provenance. Raises InputError where no table gives it."""
         found = self.find(kind, params, quantity, event)
         if found is None:
-            known = sorted({row.kind for row in self._rows()})
-            hint = (
-                "give it in a cost table of your own (technology: {base: "
-                f"{self.name}, tables: [my_table.csv]}})"
-            )
-            if kind not in known:
-                hint = f"a priced kind ({nearest(kind, known)}), or {hint}"
             raise InputError(
-                f"technology {self.name} has no {describe(kind, params, quantity, event)}", allowed=hint
+                f"technology {self.name} has no {describe(kind, params, quantity, event)}",
+                allowed=self._instead(kind, quantity, event),
             )
         return found
+
+    def _instead(self, kind: str, quantity: str, event: str) -> str:
+        """What a user may do about a constant that is missing."""
+        rows = [row for row in self._rows() if row.kind == kind]
+        own = f"technology: {{base: {self.name}, tables: [my_table.csv]}}"
+        if not rows:
+            known = nearest(kind, {row.kind for row in self._rows()})
+            return f"a kind that is priced ({known}), or a cost table of your own ({own})"
+        found = [row.params for row in rows if (row.quantity, row.event) == (quantity, event)]
+        listed = "; ".join(filter(None, map(param_text, found[:12]))) + ("; ..." if len(found) > 12 else "")
+        return (f"{listed}; or " if listed else "") + f"a cost table of your own ({own})"
 
     def find(self, kind: str, params: Mapping[str, Param], quantity: str, event: str = "") -> Constant | None:
         """One constant, or None: own exact row, own curve, then the base. InputError: unusable parameters."""
@@ -164,28 +171,31 @@ def technology_names() -> list[str]:
     return sorted(path.stem for path in (_ROOM / "technologies").glob("*.yaml"))
 
 
-def load_technology(what: str | Path | Mapping[str, Any] = DEFAULT_TECHNOLOGY) -> Technology:
-    """A technology from what a user writes. Raises InputError.
+def load_technology(
+    what: str | Path | Mapping[str, Any] = DEFAULT_TECHNOLOGY, *, folder: Path | None = None
+) -> Technology:
+    """A technology from what a user writes; paths are relative to ``folder``. Raises InputError.
 
     - a shipped name: ``published_45nm``
     - a name and a node: ``published_45nm@7nm``, scaled at the node's nominal supply
     - a path: a cost table (``.csv``) or a technology file (``.yaml``)
     - a mapping, as in a technology file: ``{"base": "published_45nm", "scale_to_nm": 7, "vdd": 0.7}``
     """
+    folder = folder or Path()
     if isinstance(what, Mapping):
-        return _build(dict(what), name=None, folder=Path(), file=None)
+        return _build(what, name=None, folder=folder, file=None)
     text = str(what)
     if text in technology_names():
         return _shipped(text)
     path = Path(text)
     if path.suffix in (".csv", ".yaml", ".yml"):
-        return _load_file(path)
+        return _load_file(folder / path)
     name, at, node = text.rpartition("@")
     if at:
         digits = node.removesuffix("nm")
         if not (digits.isascii() and digits.isdigit()) or digits == node:
             raise InputError("not a node to scale to", key="technology", value=text, allowed=f"{name}@7nm")
-        return load_technology({"base": name, "scale_to_nm": int(digits)})
+        return load_technology({"base": name, "scale_to_nm": int(digits)}, folder=folder)
     raise InputError(
         "no technology of this name",
         key="technology",
@@ -214,26 +224,14 @@ def _load_file(path: Path) -> Technology:
         voltages = {row.vdd for row in rows if row.vdd is not None}
         vdd = voltages.pop() if len(voltages) == 1 else None
         return Technology(path.stem, "", nodes[0] if nodes else None, vdd, make_table(rows))
-    import yaml
-
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(f"technology file cannot be opened: {error.strerror}", file=path) from None
-    except (UnicodeDecodeError, yaml.YAMLError) as error:
-        raise InputError(f"not a YAML file: {error}", file=path) from None
-    if not isinstance(content, dict):
-        raise InputError("a technology file is a mapping", file=path, allowed=", ".join(_File.model_fields))
     folder = _ROOM / "tables" if path.parent == _ROOM / "technologies" else path.parent
-    return _build(content, name=path.stem, folder=folder, file=path)
+    return _build(read_mapping(path), name=path.stem, folder=folder, file=path)
 
 
-def _build(content: dict[str, Any], name: str | None, folder: Path, file: Path | None) -> Technology:
+def _build(content: Mapping[str, Any], name: str | None, folder: Path, file: Path | None) -> Technology:
+    written = validate(_File, content, source=file, prefix="" if file else "technology")
     try:
-        written = _File.model_validate(content)
         return _compose(written, name, folder)
-    except ValidationError as error:
-        raise _input_error(error, file) from None
     except InputError as error:
         raise (error.within(file) if file is not None and error.file is None else error) from None
 
@@ -241,7 +239,7 @@ def _build(content: dict[str, Any], name: str | None, folder: Path, file: Path |
 def _compose(written: _File, name: str | None, folder: Path) -> Technology:
     if not written.tables and written.base is None:
         raise InputError("a technology needs tables or a base", key="tables", allowed="tables, base, or both")
-    base = None if written.base is None else load_technology(_beside(written.base, folder))
+    base = None if written.base is None else load_technology(written.base, folder=folder)
     scaling = None
     if written.scale_to_nm is not None:
         if base is None or base.node_nm is None:
@@ -290,11 +288,6 @@ def _only_node(rows: tuple[CostRow, ...]) -> float | None:
     return nodes.pop() if len(nodes) == 1 else None
 
 
-def _beside(base: str, folder: Path) -> str:
-    """A base given as a file is looked for beside the file that names it."""
-    return str(folder / base) if Path(base).suffix in (".csv", ".yaml", ".yml") else base
-
-
 def _name(written: _File, base: Technology | None) -> str:
     name = base.name if base is not None else ""
     if written.scale_to_nm is not None:
@@ -317,14 +310,6 @@ def _description(base: Technology | None, scaling: Scaling | None) -> str:
 
 def _nm(node: float | None) -> str:
     return "none" if node is None else f"{node:g} nm"
-
-
-def _input_error(error: ValidationError, file: Path | None) -> InputError:
-    first = error.errors()[0]
-    key = ".".join(str(part) for part in first["loc"])
-    if first["type"] == "extra_forbidden":
-        return InputError("unknown key", file=file, key=key, allowed=nearest(key, _File.model_fields))
-    return InputError(first["msg"], file=file, key=key, value=first["input"])
 
 
 def _identity(component: Component) -> object:

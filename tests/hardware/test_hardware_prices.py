@@ -226,7 +226,10 @@ def test_a_component_is_priced_once() -> None:
             Component("pe", "mac", {}, parts=(Part("pick", "multiplexer", {"bits": 3}),)),
             ["component pe", "published_45nm", "area_um2 of multiplexer (bits=3)", "cost table of your own"],
         ),
-        (Component("dram", "dram", {"part": "lpddr9-1"}), ['"read_bit" of dram (standard=lpddr9)']),
+        (
+            Component("dram", "dram", {"part": "lpddr9-1"}),
+            ['"read_bit" of dram (device=lpddr9)', "device=hbm2"],
+        ),
         (
             Component(
                 "pe",
@@ -261,11 +264,13 @@ def test_event_of_a_part_that_is_not_there_is_a_fault_of_the_design() -> None:
         load_technology().price(component)
 
 
-def test_dram_is_priced_by_its_standard_and_has_no_area() -> None:
+def test_dram_is_priced_by_its_device_and_has_no_area() -> None:
     technology = load_technology()
     named = technology.price(Component("dram", "dram", {"part": "DDR4-3200", "channels": 2}))
     assert dict(named.energy_pj) == {"read_bit": 18.75, "write_bit": 18.75}
     assert named.quality == "published"
     assert not named.silicon
-    assert technology.price(Component("dram", "dram", {"standard": "hbm2"})).energy_pj["read_bit"] == 3.9
-    assert technology.price(Component("dram", "dram", {})).energy_pj["read_bit"] == 20
+    assert technology.price(Component("dram", "dram", {"device": "hbm2"})).energy_pj["read_bit"] == 3.9
+    assert technology.price(Component("dram", "dram", {"device": "ddr3"})).energy_pj["read_bit"] == 20
+    with pytest.raises(InputError, match="dram needs this parameter"):
+        technology.price(Component("dram", "dram", {"standard": "hbm2"}))

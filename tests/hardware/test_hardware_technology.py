@@ -58,7 +58,7 @@ def test_unit_row_wins_over_the_sum_of_parts_and_the_base_gives_the_rest(tmp_pat
     assert technology.price(ADDER).quality == "synthesised"
     wider = Component("adder", "accumulator", {"bits": 33}, parts=ADDER.parts, events=ADDER.events)
     assert technology.price(wider).quality == "estimated"
-    assert technology.price(Component("dram", "dram", {})).energy_pj["read_bit"] == 20
+    assert technology.price(Component("dram", "dram", {"device": "ddr3"})).energy_pj["read_bit"] == 20
 
 
 def test_unit_without_one_of_its_rows_is_an_error_and_not_filled_from_parts(tmp_path: Path) -> None:
@@ -178,7 +178,7 @@ def test_estimate_stays_an_estimate_when_scaled() -> None:
 
 
 def test_dram_is_not_scaled() -> None:
-    dram = Component("dram", "dram", {"standard": "hbm2"})
+    dram = Component("dram", "dram", {"device": "hbm2"})
     scaled = load_technology("published_45nm@7nm")
     assert scaled.price(dram).energy_pj == load_technology().price(dram).energy_pj
 
