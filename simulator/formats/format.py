@@ -40,6 +40,21 @@ class Format:
     selector_bits: int = 0
     """Bits that choose among the value tables of a format that has several, stored with each scale."""
 
+    def __post_init__(self) -> None:
+        grouped = self.granularity in ("group", "block")
+        if grouped != (self.group_size > 0):
+            raise InputError(
+                f"group size of a {self.granularity} format", key=self.name, value=self.group_size
+            )
+        if (self.granularity == "none") != (self.scale_element is None):
+            raise InputError(
+                "a format has a scale exactly where it has a granularity of scales", key=self.name
+            )
+        if self.has_zero_point and (not self.is_integer or self.scale_element is None):
+            raise InputError("a zero point needs an integer element and a scale", key=self.name)
+        if self.tensor_scale_element is not None and not grouped:
+            raise InputError("a second-level scale needs groups or blocks below it", key=self.name)
+
     @property
     def code_bits(self) -> int:
         """Bits of one stored element code."""

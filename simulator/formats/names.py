@@ -124,8 +124,7 @@ def _parse(text: str) -> Format:
 
 
 def _base_format(base: str) -> Format | None:
-    """The format that a base names by itself; None where it names none. A `bfp` comes without a block size
-    yet."""
+    """The format that a base names by itself; None where it names none."""
     element = _element(base)
     if element is not None:
         if element in UNSCALED:
@@ -138,8 +137,7 @@ def _base_format(base: str) -> Format | None:
         allowed = range(1, 16) if shared["kind"] == "bfp" else range(2, 8)
         if mantissa not in allowed:
             return None
-        size = MSFP_BLOCK if shared["kind"] == "msfp" else 0
-        return Format(base, sign_magnitude(mantissa), "block", size, scale_element=E8)
+        return Format(base, sign_magnitude(mantissa), "block", MSFP_BLOCK, scale_element=E8)
     for prefix, size in (("mx", MX_BLOCK), ("nv", NV_BLOCK)):
         rest = base.removeprefix(prefix)
         element = _element(ALIASES.get(rest, rest)) if rest != base else None
@@ -196,6 +194,10 @@ def _with_suffixes(bare: Format, granularity: Granularity | None, size: int, *, 
         raise InputError(f"{bare.name} is cast to, without a scale", allowed=f"{bare.name} without a suffix")
     if asymmetric and not bare.is_integer:
         raise InputError(f"{bare.name} has no integer zero point", allowed="_asym after an integer format")
+    if blocks and not size and bare.name.startswith("bfp"):
+        raise InputError(
+            f"{bare.name} needs a block size", allowed=f"{bare.name}_b<N>, such as {bare.name}_b64"
+        )
     if blocks:
         return _block_format(bare, size or bare.group_size)
     suffix = {"group": f"_g{size}", "tensor": "", None: ""}.get(granularity, f"_{granularity}")

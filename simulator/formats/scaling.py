@@ -4,7 +4,8 @@ A scale is rounded to the format in which it is stored, to nearest even, before 
 Above the largest stored value it saturates; below the smallest positive one, and so for a group of zeros, it
 takes that one: no division by zero, codes 0.
 
-Sources: OCP Microscaling Formats 1.0 section 6.3 (shared exponent, rule `floor`); Jacob et al., "Quantization
+Sources: OCP Microscaling Formats 1.0 section 6.3 (shared exponent, rule `floor`; Chen et al., "INT v.s. FP",
+arXiv 2510.25602, and PyTorch AO's MX formats for `ceil` and `even`); Jacob et al., "Quantization
 and Training of Neural Networks for Efficient Integer-Arithmetic-Only Inference", CVPR 2018 (zero point);
 NVIDIA, "Pretraining Large Language Models with NVFP4", arXiv 2509.25149 (two-level scale).
 """
@@ -40,8 +41,8 @@ def shared_exponent(largest: Floats, element: Element, rule: ScaleRule) -> npt.N
     """Exponent e of the power-of-two scale of a block whose largest magnitude is `largest`.
 
     floor: floor(log2(largest)) - emax. OCP's rule; a block maximum above ``max_value * 2**e`` saturates.
-    ceil:  the smallest e with largest <= max_value * 2**e; nothing saturates.
-    even:  as floor, after rounding `largest` to the element's significand, ties to even.
+    ceil:  the smallest e with largest <= max_value * 2**e; nothing saturates (PyTorch AO's RCEIL).
+    even:  as floor, after rounding `largest` to the element's significand, ties to even (PyTorch AO's EVEN).
     Clamped to the 8-bit exponent's range, which is also the answer for a block of zeros (smallest).
     """
     fraction, exponent = np.frexp(largest)

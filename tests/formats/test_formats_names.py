@@ -316,3 +316,29 @@ def test_an_entry_point_may_not_take_a_built_in_name_or_give_something_else(
     _install(monkeypatch, _Entry("broken", taken))
     with pytest.raises(InputError, match="entry point broken"):
         get_format("no_such_format")
+
+
+@pytest.mark.parametrize(
+    ("description", "message"),
+    [
+        ({"granularity": "group", "scale_element": FP16}, "group size"),
+        ({"granularity": "tensor", "group_size": 4, "scale_element": FP16}, "group size"),
+        ({"granularity": "tensor"}, "exactly where"),
+        ({"scale_element": FP16}, "exactly where"),
+        (
+            {
+                "element": minifloat(2, 1),
+                "granularity": "tensor",
+                "scale_element": FP16,
+                "has_zero_point": True,
+            },
+            "zero",
+        ),
+        ({"granularity": "tensor", "scale_element": FP16, "tensor_scale_element": FP16}, "second-level"),
+    ],
+)
+def test_a_descriptor_that_contradicts_itself_is_refused(
+    description: dict[str, object], message: str
+) -> None:
+    with pytest.raises(InputError, match=message):
+        Format(**({"name": "wrong", "element": integer(4)} | description))  # type: ignore[arg-type]

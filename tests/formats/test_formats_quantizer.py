@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from bisect import bisect_left
 from fractions import Fraction
 from functools import cache
@@ -551,6 +552,25 @@ def test_dequantization_is_exact_in_float64_and_rounded_once_in_float32() -> Non
     assert [Fraction(float(v)) for v in dequantize(qt, np.float64).ravel()] == exact
     assert dequantize(qt).dtype == np.float32
     np.testing.assert_array_equal(dequantize(qt), dequantize(qt, np.float64).astype(np.float32))
+
+
+@pytest.mark.parametrize("name", ["int8", "int4_g128_asym", "fp8_e4m3", "mxfp4"])
+@pytest.mark.parametrize("threshold", [0, 10**9], ids=["compiled", "numpy"])
+def test_quantizing_and_back_needs_little_more_than_what_it_returns(
+    name: str, threshold: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(quantizer, "COMPILED_FROM", threshold)
+    monkeypatch.setattr(quantizer, "TILE_VALUES", 2**14)
+    x = np.random.default_rng(0).standard_normal((1024, 2048), dtype=np.float32)
+    quantize(x[:8], name)
+    tracemalloc.start()
+    qt = quantize(x, name)
+    returned = qt.codes.nbytes + qt.scales.nbytes
+    assert tracemalloc.get_traced_memory()[1] < 1.5 * returned + 2e6
+    tracemalloc.reset_peak()
+    back = dequantize(qt)
+    assert tracemalloc.get_traced_memory()[1] < returned + back.nbytes + 2e6
+    tracemalloc.stop()
 
 
 def test_small_tensors_load_no_numba() -> None:
