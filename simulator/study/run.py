@@ -1,0 +1,178 @@
+"""One run: a workload on an accelerator, simulated and priced."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from simulator.arch import Accelerator, components, load_accelerator
+from simulator.engine import fast
+from simulator.engine.record import LayerRecord, Record
+from simulator.engine.vector import simulate_vector
+from simulator.errors import InputError, nearest
+from simulator.formats import dequantize, get_format, quantize
+from simulator.hardware import load_technology
+from simulator.mapping import plan_gemm
+from simulator.report import Report, make_report
+from simulator.version import version
+from simulator.workload import Gemm, Stored, Workload, gemm_workload, load_workload, sample_values
+
+ENGINES = ("fast", "reference")
+SQNR_SAMPLE = 2**20
+"""Real weights of a tensor up to which all of them are quantized for `weight_sqnr_db`; larger tensors are sampled by rows."""
+
+Progress = Callable[[str, int, int], None]
+"""Called with what is being worked on, how many operations are done, and how many there are."""
+ArchLike = str | Path | Mapping[str, Any] | Accelerator
+
+
+def run(
+    workload: str | Path | Workload,
+    arch: ArchLike,
+    *,
+    prefill: int | None = None,
+    decode: int | None = None,
+    batch: int | None = None,
+    weights: str | None = None,
+    activations: str | None = None,
+    kv: str | None = None,
+    output: str | None = None,
+    engine: str = "fast",
+    progress: Progress | None = None,
+    **changes: Any,
+) -> Report:
+    """Simulate a workload (a shipped name, a file, or one that is loaded) on an accelerator.
+
+    ``prefill``: tokens; ``decode``: one step at this context length; formats go before the workload's own. ``changes``:
+    dotted keys of the accelerator, ``**{"array.rows": 64}``. Raises InputError for everything that cannot be run.
+    """
+    if isinstance(workload, Workload):
+        given = {"prefill": prefill, "decode": decode, "batch": batch, "weights": weights, "activations": activations, "kv": kv, "output": output}
+        for key, value in given.items():
+            if value is not None:
+                raise InputError("is fixed in a workload that is loaded already", key=key, value=value)
+        loaded = workload
+    else:
+        loaded = load_workload(
+            workload,
+            prefill=prefill,
+            decode=decode,
+            batch=batch,
+            weights=weights,
+            activations=activations,
+            kv=kv,
+            output=output,
+        )
+    return run_workload(loaded, load_accelerator(arch, changes), engine=engine, progress=progress)
+
+
+def gemm(
+    m: int,
+    k: int,
+    n: int,
+    *,
+    arch: ArchLike,
+    weights: str = "int8",
+    activations: str = "int8",
+    output: str = "fp16",
+    batch: int = 1,
+    engine: str = "fast",
+    progress: Progress | None = None,
+    **changes: Any,
+) -> Report:
+    """Simulate ``batch`` products A(m, k) @ W(n, k).T; the rest as `run`."""
+    loaded = gemm_workload(m, k, n, weights=weights, activations=activations, output=output, batch=batch)
+    return run_workload(loaded, load_accelerator(arch, changes), engine=engine, progress=progress)
+
+
+def run_workload(
+    workload: Workload, accelerator: Accelerator, *, engine: str = "fast", progress: Progress | None = None
+) -> Report:
+    """Simulate a loaded workload on a loaded accelerator. Operations of equal shape and formats are simulated once."""
+    if engine not in ENGINES:
+        raise InputError("no engine of this name", key="engine", value=engine, allowed=nearest(engine, ENGINES))
+    technology = load_technology(accelerator.technology)
+    known: dict[object, LayerRecord] = {}
+    layers: list[LayerRecord] = []
+    sqnr: list[float | None] = []
+    for done, operation in enumerate(workload.operations):
+        if progress is not None:
+            progress(operation.name, done, len(workload.operations))
+        if isinstance(operation, Gemm):
+            key = _signature(operation)
+            if key not in known:
+                known[key] = _simulate(operation, accelerator, engine)
+            layers.append(replace(known[key], name=operation.name))
+            sqnr.append(_weight_sqnr_db(workload, operation))
+        else:
+            layers.append(simulate_vector(operation, accelerator))
+            sqnr.append(None)
+    meta = {
+        "version": version(),
+        "workload": workload.name,
+        "arch": accelerator.name,
+        "engine": engine,
+        "phase": {"prefill": workload.phase.prefill, "decode": workload.phase.decode, "batch": workload.phase.batch},
+        "formats": dict(workload.formats),
+        "weight_values": workload.weight_values,
+        "seed": workload.seed,
+        "config": {
+            "arch": accelerator.model_dump(mode="json", exclude_none=True),
+            "workload": dict(workload.config),
+            "notes": list(workload.notes),
+        },
+    }
+    columns = {"weight_sqnr_db": sqnr} if any(value is not None for value in sqnr) else {}
+    return make_report(
+        Record(engine, tuple(layers)),
+        components(accelerator),
+        technology,
+        clock_ghz=accelerator.clock_ghz,
+        meta=meta,
+        layer_columns=columns,
+    )
+
+
+def _simulate(operation: Gemm, accelerator: Accelerator, engine: str) -> LayerRecord:
+    plan = plan_gemm(operation, accelerator)
+    if engine == "fast":
+        return fast.simulate_gemm(plan, operation.name, operation.op)
+    from simulator.engine import reference
+
+    return reference.simulate_gemm(plan, operation.name, operation.op)[0]
+
+
+def _signature(operation: Gemm) -> object:
+    """What decides an operation's time and counts: everything but its names."""
+    operands = (operation.weights, operation.activations, operation.output)
+    return (
+        operation.op,
+        operation.m,
+        operation.k,
+        operation.n,
+        operation.batch,
+        operation.weight_reuse,
+        operation.conv,
+        tuple((tensor.format, tensor.static, tensor.group_span) for tensor in operands),
+    )
+
+
+def _weight_sqnr_db(workload: Workload, operation: Gemm) -> float | None:
+    """Signal to quantization noise of real weights, dB: 10 log10(sum w^2 / sum (w - q(w))^2); None for synthetic ones.
+
+    Infinite where nothing is lost.
+    """
+    if not isinstance(operation.weights.values, Stored):
+        return None
+    values = sample_values(workload, operation.weights.name, limit=SQNR_SAMPLE).values
+    span = operation.weights.group_span or values.shape[-1]
+    grouped = values.reshape(-1, span)
+    restored = dequantize(quantize(grouped, get_format(operation.weights.format)))
+    noise = float(np.square(grouped - restored, dtype=np.float64).sum())
+    signal = float(np.square(grouped, dtype=np.float64).sum())
+    return 10 * math.log10(signal / noise) if noise and signal else math.inf
