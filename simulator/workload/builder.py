@@ -119,16 +119,12 @@ class Builder:
         weights = self._tensor(
             f"{name}.weight", (conv.out_channels, k), formats.weights, kind="weights", static=True
         )
-        if not flatten:
+        if not flatten and get_format(formats.weights).group_size:
             weights = self._add(replace(weights, group_span=cin))
-        if get_format(formats.activations).row_bits and conv.kernel != (1, 1):
-            raise InputError(
-                "a scale per pixel does not factor out of a window of several pixels",
-                key=f"{name}.activations",
-                value=formats.activations,
-                allowed="one scale for the tensor, or groups",
-            )
+        _check_scales(name, formats.activations, conv)
         operand = self.quantized(activations, formats.activations)
+        if get_format(formats.activations).group_size:
+            operand = replace(operand, group_span=cin)
         shape = (images, conv.out_height, conv.out_width, conv.out_channels)
         output = self._tensor(f"{name}.output", shape, self.output_format)
         m = images * conv.out_height * conv.out_width
@@ -268,3 +264,24 @@ class Builder:
     def _add(self, tensor: TensorRef) -> TensorRef:
         self.tensors[tensor.name] = tensor
         return tensor
+
+
+def _check_scales(name: str, format: str, conv: Conv) -> None:
+    """Raise InputError where scales of a feature map do not factor out of the sums of a convolution."""
+    kind = get_format(format)
+    cin = conv.in_channels // conv.groups
+    key = f"{name}.activations"
+    if kind.row_bits and conv.kernel != (1, 1):
+        raise InputError(
+            "a scale per pixel does not factor out of a window of several pixels",
+            key=key,
+            value=format,
+            allowed="one scale for the tensor, or groups",
+        )
+    if kind.group_size and conv.groups > 1 and cin % kind.group_size:
+        raise InputError(
+            f"scale groups of {kind.group_size} channels cross the convolution's groups of {cin}",
+            key=key,
+            value=format,
+            allowed=f"one scale for the tensor, or groups that divide {cin}",
+        )

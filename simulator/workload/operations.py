@@ -50,8 +50,8 @@ class TensorRef:
     after: str = ""
     """Operation ("relu", "softmax") that synthetic values have been through."""
     group_span: int = 0
-    """Scale groups start anew after this many values of K (a convolution's cin); 0: they run along the
-    whole K."""
+    """Scale groups start anew after this many values of K, a convolution's cin; 0: they run along the whole
+    K, or the format has none."""
 
     @property
     def k(self) -> int:

@@ -3,6 +3,7 @@
 import pytest
 
 from simulator.errors import InputError
+from simulator.formats import get_format
 from simulator.workload import Gemm, load_workload
 
 
@@ -185,6 +186,22 @@ def test_activations_after_a_row_are_vector_work(load):
 def test_a_scale_per_pixel_is_refused_where_a_window_spans_pixels(load):
     row = "op: conv, name: c, in: [8, 8, 4], out: 4, kernel: {}"
     assert load([row.format(1)], activations="int8_token").gemms[0].activations.format == "int8_token"
-    assert load([row.format(3)], activations="int8_g4").gemms[0].activations.format == "int8_g4"
+    grouped = load([row.format(3)], activations="int8_g4").gemms[0].activations
+    assert (grouped.format, grouped.group_span) == ("int8_g4", 4)
     with pytest.raises(InputError, match=r"c\.activations: .*factor out"):
         load([row.format(3)], activations="int8_token")
+
+
+def test_scale_groups_of_a_map_lie_within_the_groups_of_the_convolution(load):
+    row = "op: conv, name: c, in: [8, 8, 64], out: 64, kernel: 3, groups: 4"
+    fits = load([row], activations="int8_g8").gemms[0].activations
+    assert fits.group_span == 16
+    assert fits.storage_bits == get_format("int8_g8").storage_bits(8 * 8, 64)
+    with pytest.raises(InputError, match=r"groups of 32 channels cross the convolution's groups of 16"):
+        load([row], activations="int8_g32")
+
+
+def test_only_weights_with_scale_groups_have_a_span(load):
+    row = "op: conv, name: c, in: [8, 8, 64], out: 64, kernel: 3"
+    spans = [load([row], weights=name).gemms[0].weights.group_span for name in ("int4_g32", "int8_channel")]
+    assert spans == [64, 0]
