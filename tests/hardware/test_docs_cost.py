@@ -1,0 +1,102 @@
+"""docs/cost.md is true: its examples run, and its tables are the shipped ones."""
+
+from __future__ import annotations
+
+import doctest
+import math
+import re
+from pathlib import Path
+
+import pytest
+
+from simulator.hardware import QUALITIES, load_technology
+from simulator.hardware.table import LEAKAGE_DENSITY, CostRow, param_text
+
+PAGE = (Path(__file__).parents[2] / "docs" / "cost.md").read_text(encoding="utf-8")
+
+
+def table_under(heading: str) -> list[list[str]]:
+    """Cells of the rows of the first table under a heading."""
+    section = PAGE.split(f"## {heading}\n", 1)[1].split("\n## ", 1)[0]
+    rows = [line for line in section.splitlines() if line.startswith("|")]
+    first = rows[1:].index("|" + "---|" * (rows[0].count("|") - 1)) + 2
+    found = []
+    for line in rows[first:]:
+        if line.count("|") != rows[0].count("|"):
+            break
+        found.append([cell.strip() for cell in line.strip("|").split("|")])
+    return found
+
+
+def rows_of(table: str) -> list[CostRow]:
+    return [row for row in load_technology().table.rows if row.origin.startswith(table)]
+
+
+def test_examples_print_what_the_page_says() -> None:
+    blocks = re.findall(r"```pycon\n(.*?)```", PAGE, re.DOTALL)
+    assert len(blocks) >= 8
+    test = doctest.DocTestParser().get_doctest("\n".join(blocks), {}, "cost.md", None, None)
+    runner = doctest.DocTestRunner()
+    runner.run(test)
+    assert runner.summarize(verbose=False).failed == 0
+
+
+def test_logic_table_is_the_shipped_one() -> None:
+    shipped = {(row.kind, param_text(row.params), row.quantity): row.value for row in rows_of("horowitz")}
+    page = {}
+    for kind, params, energy, area in table_under("`published_45nm`: logic"):
+        page[kind, params, "energy_pj"] = float(energy)
+        page[kind, params, "area_um2"] = float(area)
+    assert page == shipped
+
+
+def test_table_of_registers_and_leakage_is_the_shipped_one() -> None:
+    shipped = {
+        (row.kind, param_text(row.params), f"{row.quantity} {row.event}".strip()): row.value
+        for row in rows_of("aladdin")
+    }
+    page = {
+        (kind, params, quantity): float(value)
+        for kind, params, quantity, value, _ in table_under(
+            "`published_45nm`: registers, shifters, comparators, leakage"
+        )
+    }
+    assert page == pytest.approx(shipped)
+
+
+def test_quotients_beside_the_leakage_densities_are_their_values() -> None:
+    densities = [row for row in rows_of("aladdin") if row.quantity == LEAKAGE_DENSITY]
+    assert len(densities) == 4
+    for row in densities:
+        leakage, area = re.search(r"([\d.]+) nW / ([\d.]+) um2", row.note).groups()
+        assert row.value == pytest.approx(float(leakage) / float(area), rel=1e-6)
+
+
+def test_dram_table_is_the_shipped_one() -> None:
+    shipped = {(dict(row.params)["device"], row.event): row.value for row in rows_of("dram")}
+    page = {}
+    for device, read, write, _ in table_under("`published_45nm`: DRAM"):
+        page[device, "read_bit"], page[device, "write_bit"] = float(read), float(write)
+    assert page == shipped
+
+
+def test_exponents_of_the_growth_laws_are_those_of_the_points() -> None:
+    sizes = {
+        "int_multiplier": (64, 1024),
+        "fp_multiplier": (11**2 + 5, 24**2 + 8),
+        "fp_adder": (11 * math.log2(11) + 5, 24 * math.log2(24) + 8),
+    }
+    for kind, (small, large) in sizes.items():
+        line = next(
+            line for line in PAGE.splitlines() if line.startswith(f"| {kind} |") and "power law" in line
+        )
+        page = [float(number) for number in line.strip("| ").split("|")[-1].split(",")]
+        for exponent, quantity in zip(page, ("energy_pj", "area_um2"), strict=True):
+            low, high = (
+                row.value for row in rows_of("horowitz") if (row.kind, row.quantity) == (kind, quantity)
+            )
+            assert exponent == pytest.approx(math.log(high / low) / math.log(large / small), abs=6e-4)
+
+
+def test_qualities_are_listed_from_the_firmest_to_the_softest() -> None:
+    assert tuple(cells[0].strip("`") for cells in table_under("Qualities")) == QUALITIES
