@@ -8,7 +8,8 @@ from simulator.formats.element import Element
 from simulator.formats.format import Format
 from simulator.formats.names import format_names, get_format
 from simulator.formats.packing import pack, unpack
-from simulator.formats.quantizer import QuantizedTensor, dequantize, quantize
+from simulator.formats.quantizer import quantize
+from simulator.formats.tensor import QuantizedTensor, dequantize
 
 __all__ = [
     "Element",

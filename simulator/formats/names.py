@@ -68,8 +68,7 @@ _LAYOUTS = {replace(element, name=""): element for element in NAMED_FLOATS}
 
 
 def format_names() -> list[str]:
-    """Canonical names to choose from, third-party formats included; any suffix and any minifloat add to
-    them."""
+    """Canonical names to choose from, third-party ones included; suffixes and minifloats make many more."""
     integers = [f"{kind}{bits}" for kind in ("int", "uint") for bits in range(2, 17)]
     floats = [*_NAMED, "e3m4", "e3m4ieee"]
     mx = ["mxfp8_e4m3", "mxfp8_e5m2", "mxfp6_e3m2", "mxfp6_e2m3", "mxfp4", "mxint8", "mxint6", "mxint4"]
@@ -87,7 +86,7 @@ def format_names() -> list[str]:
 
 
 def get_format(name: str | Format) -> Format:
-    """The format of this name (any case, aliases resolved); a Format is returned as it is. InputError
+    """The format of this name, in any case or spelling; a Format is returned as it is. InputError
     otherwise."""
     if isinstance(name, Format):
         return name
@@ -212,10 +211,6 @@ def _with_suffixes(bare: Format, granularity: Granularity | None, size: int, *, 
 
 def _block_format(bare: Format, size: int) -> Format:
     """A block format with its block size in its name where that is not the one its base implies."""
-    if not size:
-        raise InputError(
-            f"{bare.name} needs a block size", allowed=f"{bare.name}_b<N>, such as {bare.name}_b16"
-        )
     if bare.element.kind == "sign_magnitude":
         mantissa = bare.element.bits - 1
         is_msfp = size == MSFP_BLOCK and 2 <= mantissa <= 7
@@ -227,8 +222,7 @@ def _block_format(bare: Format, size: int) -> Format:
 
 @lru_cache(maxsize=1)
 def _third_party() -> dict[str, Format]:
-    """Formats of the entry point group `simulator.formats`, by name: each entry is a Format or an iterable of
-    them."""
+    """Formats of the entry point group, by name: each entry point is a Format or an iterable of them."""
     from importlib.metadata import entry_points
 
     found: dict[str, Format] = {}

@@ -26,7 +26,7 @@ from simulator.errors import InputError
 from simulator.formats.element import Array, Element, codes_of_patterns, decode, encode, integer, patterns
 from simulator.formats.format import Format
 from simulator.formats.names import get_format
-from simulator.formats.quantizer import QuantizedTensor
+from simulator.formats.tensor import QuantizedTensor
 from simulator.units import BITS_PER_BYTE, ceil_div
 
 CHUNK = 2**16

@@ -7,16 +7,19 @@ takes that one: no division by zero, codes 0.
 Sources: OCP Microscaling Formats 1.0 section 6.3 (shared exponent, rule `floor`; Chen et al., "INT v.s. FP",
 arXiv 2510.25602, and PyTorch AO's MX formats for `ceil` and `even`); Jacob et al., "Quantization
 and Training of Neural Networks for Efficient Integer-Arithmetic-Only Inference", CVPR 2018 (zero point);
-NVIDIA, "Pretraining Large Language Models with NVFP4", arXiv 2509.25149 (two-level scale).
+NVIDIA, "Pretraining Large Language Models with NVFP4", arXiv 2509.25149 (two-level scale); Frantar et al.,
+"GPTQ", ICLR 2023, and its released quantizer (grid of the MSE search).
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
+from simulator.errors import InputError
 from simulator.formats.element import FP16, FP32, Element, Floats, decode, encode
 from simulator.formats.format import Format
 
@@ -24,6 +27,17 @@ ScaleRule = Literal["floor", "ceil", "even"]
 SCALE_RULES: tuple[ScaleRule, ...] = ("floor", "ceil", "even")
 
 SMALLEST_EXPONENT, LARGEST_EXPONENT = -127, 127
+
+MSE_RATIOS = 80
+"""A scale of 16 or 32 bits is searched from 1.00 down to 0.21 of the max-abs scale in steps of 0.01: the grid
+of the quantizer released with GPTQ, which adds up errors to the power 2.4 where we square."""
+MSE_CODES_ABOVE, MSE_CODES_BELOW = 4, 11
+"""An 8-bit scale is searched over its codes, from so many above the max-abs one down to so many below."""
+MSE_EXPONENTS = 3
+"""A shared exponent is searched from rule `ceil`, which saturates nothing, downwards over so many."""
+
+ScalesAndZeros = tuple[Floats, npt.NDArray[np.int32]]
+"""Stored scales and zero points, (rows, groups) each."""
 
 
 def stored(element: Element, scales: Floats) -> Floats:
@@ -92,3 +106,47 @@ def zero_points(format_: Format, scales: Floats, below: Floats) -> npt.NDArray[n
     smallest, largest = format_.code_range
     codes: Floats = np.clip(smallest - np.rint(below / scales), smallest, largest)
     return codes.astype(np.int32)
+
+
+def largest_scale(
+    format_: Format, below: Floats, above: Floats, second: Floats | None = None, rule: ScaleRule = "floor"
+) -> ScalesAndZeros:
+    """Max-abs scales: those that map [below, above] of each group onto the codes. `second`: the tensor
+    scale."""
+    element = _scale_element(format_)
+    if element.kind == "exponent":
+        scales = _powers_of_two(shared_exponent(above, format_.element, rule))
+    else:
+        scales = stored(element, real_scales(format_, below, above, second))
+    return scales, zero_points(format_, scales, below)
+
+
+def candidate_scales(
+    format_: Format, below: Floats, above: Floats, second: Floats | None = None
+) -> Iterator[ScalesAndZeros]:
+    """The scales among which the MSE search chooses, from large to small; the first of equals wins."""
+    element = _scale_element(format_)
+    if element.kind == "exponent":
+        widest = shared_exponent(above, format_.element, "ceil")
+        for fewer in range(MSE_EXPONENTS):
+            scales = _powers_of_two(np.maximum(widest - fewer, SMALLEST_EXPONENT))
+            yield scales, zero_points(format_, scales, below)
+    elif element.bits == 8:
+        codes = encode(element, real_scales(format_, below, above, second)).astype(np.int64)
+        for offset in range(MSE_CODES_ABOVE, -MSE_CODES_BELOW - 1, -1):
+            scales = decode(element, np.clip(codes + offset, 1, element.max_code))
+            yield scales, zero_points(format_, scales, below)
+    else:
+        for hundredths in range(100, 100 - MSE_RATIOS, -1):
+            ratio = hundredths / 100
+            yield largest_scale(format_, below * ratio, above * ratio, second)
+
+
+def _powers_of_two(exponents: npt.NDArray[np.int64]) -> Floats:
+    return np.ldexp(1.0, exponents.astype(np.int32))
+
+
+def _scale_element(format_: Format) -> Element:
+    if format_.scale_element is None:
+        raise InputError("has no scale", value=format_.name)
+    return format_.scale_element

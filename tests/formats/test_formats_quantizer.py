@@ -23,6 +23,7 @@ from simulator.formats import (
     get_format,
     quantize,
     quantizer,
+    tensor,
 )
 from simulator.formats.element import FP16, integer
 
@@ -447,7 +448,7 @@ def test_what_cannot_be_quantized_is_an_input_error(
 
 
 def brute_force_scales(largest: float, format_: Format) -> np.ndarray:
-    """What the MSE search may choose from, written out: see the constants in `quantizer`."""
+    """What the MSE search may choose from, written out: see the constants in `scaling`."""
     if format_.scale_element.kind == "exponent":
         widest = np.ceil(np.log2(largest / format_.element.max_value))
         return np.exp2(widest - np.arange(3))
@@ -528,7 +529,7 @@ def test_the_size_of_the_tiles_changes_nothing(
 ) -> None:
     x = hard_rows()
     whole = quantize(x, name, scale=scale)
-    monkeypatch.setattr(quantizer, "TILE_VALUES", 150)
+    monkeypatch.setattr(tensor, "TILE_VALUES", 150)
     tiled = quantize(x, name, scale=scale)
     np.testing.assert_array_equal(tiled.codes, whole.codes)
     np.testing.assert_array_equal(tiled.scales, whole.scales)
@@ -560,7 +561,7 @@ def test_quantizing_and_back_needs_little_more_than_what_it_returns(
     name: str, threshold: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(quantizer, "COMPILED_FROM", threshold)
-    monkeypatch.setattr(quantizer, "TILE_VALUES", 2**14)
+    monkeypatch.setattr(tensor, "TILE_VALUES", 2**14)
     x = np.random.default_rng(0).standard_normal((1024, 2048), dtype=np.float32)
     quantize(x[:8], name)
     tracemalloc.start()
