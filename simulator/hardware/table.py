@@ -180,9 +180,7 @@ def _row(fields: Mapping[str, str | None], path: Path, line: int) -> CostRow:
         raise InputError(f"row does not have {len(COLUMNS)} fields", file=where)
     cell = {name: (value or "").strip() for name, value in fields.items()}
 
-    def number(column: str, required: bool = False) -> float | None:
-        if not cell[column] and not required:
-            return None
+    def number(column: str) -> float:
         try:
             value = float(cell[column])
         except ValueError:
@@ -190,6 +188,9 @@ def _row(fields: Mapping[str, str | None], path: Path, line: int) -> CostRow:
         if not math.isfinite(value):
             raise InputError("not a number", file=where, key=column, value=cell[column])
         return value
+
+    def condition(column: str) -> float | None:
+        return number(column) if cell[column] else None
 
     def one_of(column: str, allowed: tuple[str, ...]) -> str:
         if cell[column] not in allowed:
@@ -203,8 +204,7 @@ def _row(fields: Mapping[str, str | None], path: Path, line: int) -> CostRow:
             raise InputError("must not be empty", file=where, key=column)
     kind = cell["kind"]
     quantity = one_of("quantity", tuple(UNITS))
-    value = number("value", required=True)
-    assert value is not None
+    value = number("value")
     if value < 0 or (value == 0 and quantity not in (LEAKAGE, LEAKAGE_DENSITY)):
         raise InputError("must be above zero", file=where, key="value", value=cell["value"])
     known = KINDS.get(kind)
@@ -225,9 +225,9 @@ def _row(fields: Mapping[str, str | None], path: Path, line: int) -> CostRow:
         quantity=quantity,
         event=cell["event"],
         value=value,
-        node_nm=number("node_nm"),
-        vdd=number("vdd"),
-        temperature_c=number("temperature_c"),
+        node_nm=condition("node_nm"),
+        vdd=condition("vdd"),
+        temperature_c=condition("temperature_c"),
         quality=one_of("quality", QUALITIES),
         source=cell["source"],
         note=cell["note"],

@@ -85,7 +85,9 @@ class Technology:
         if self.base is None:
             return None
         below = self.base.find(kind, params, quantity, event)
-        return below if below is None or self.scaling is None else self._scaled(below, self.scaling)
+        return (
+            below if below is None or self.scaling is None else self._scaled(below, self.base, self.scaling)
+        )
 
     def _placed(self, constant: Constant) -> Constant:
         """A constant of another node, which ``accepted_nodes_nm`` let in, says that it was not scaled."""
@@ -94,14 +96,13 @@ class Technology:
         how = f"{constant.node_nm:g} nm value used at {self.node_nm:g} nm without scaling"
         return replace(constant.times(1.0, how, "estimated"), node_nm=self.node_nm)
 
-    def _scaled(self, constant: Constant, scaling: Scaling) -> Constant:
+    def _scaled(self, constant: Constant, base: Technology, scaling: Scaling) -> Constant:
         if constant.node_nm is None:
             return constant
-        assert self.base is not None
-        from_vdd = constant.vdd or self.base.vdd
+        from_vdd = constant.vdd or base.vdd
         if from_vdd is None:
             raise InputError(
-                f"neither the row nor technology {self.base.name} says its supply; it cannot be scaled",
+                f"neither the row nor technology {base.name} says its supply; it cannot be scaled",
                 file=constant.origins[0],
                 key="vdd",
             )

@@ -12,20 +12,22 @@ from simulator.report.document import SCHEMA_VERSION
 _WIDTH = 110
 
 
-def explain(report: Mapping[str, Any]) -> str:
+def explain(report: Any) -> str:
     """Every constant of the run: component, part, event, value, unit, quality, formula and source.
 
-    Sources are numbered and listed at the end. Raises InputError where ``report`` is none of this schema.
+    ``report`` is what ``simulator run --json`` printed, one object or a list of them. Sources are numbered
+    and listed at the end. Raises InputError where it is no report of this schema.
     """
     try:
-        return "\n".join(_lines(report)) + "\n"
+        reports = report if isinstance(report, list) and report else [report]
+        return "\n".join("\n".join(_lines(one)) + "\n" for one in reports)
     except InputError:
         raise
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise InputError(
             "not a report that this version can explain",
             key=str(error.args[0]) if isinstance(error, KeyError) else None,
-            allowed="an object that `simulator run --json` printed",
+            allowed="what `simulator run --json` printed",
         ) from None
 
 

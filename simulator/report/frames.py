@@ -90,7 +90,7 @@ def energy(report: Report) -> pd.DataFrame:
         for layer in report.layer_reports
         for entry in layer.entries
     )
-    return frame.astype({"count": "Int64"})
+    return frame.astype({"count": "Int64"}) if len(frame) else frame
 
 
 def _keys(mappings: Iterable[Any]) -> list[str]:

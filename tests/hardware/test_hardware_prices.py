@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from simulator.errors import InputError
@@ -139,6 +139,7 @@ widths = st.integers(1, 64)
 
 
 @given(st.sampled_from([kind for kind, known in KINDS.items() if known.growth]), widths, widths, st.data())
+@settings(deadline=None)
 def test_cost_grows_with_every_width(kind: str, first: int, second: int, data: st.DataObject) -> None:
     technology = load_technology()
     names = KINDS[kind].params
@@ -155,6 +156,7 @@ def test_cost_grows_with_every_width(kind: str, first: int, second: int, data: s
 
 
 @given(widths, widths)
+@settings(deadline=None)
 def test_operands_of_a_multiplier_may_be_exchanged(a: int, b: int) -> None:
     technology = load_technology()
     one, other = ({"a_bits": a, "b_bits": b}, {"a_bits": b, "b_bits": a})

@@ -6,7 +6,7 @@ import csv
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from simulator.errors import InputError
@@ -89,6 +89,7 @@ def test_memory_between_two_macros_is_their_geometric_interpolation() -> None:
 
 
 @given(st.integers(128 * 4, 1 << 22), st.integers(16, 512), st.sampled_from(["1rw", "1r1w"]))
+@settings(deadline=None)
 def test_any_memory_lies_between_its_neighbouring_macros(size: int, width: int, ports: str) -> None:
     memory = sram(bytes=size, width_bits=width, ports=ports)
     for used in memory.constants:
@@ -100,6 +101,7 @@ def test_any_memory_lies_between_its_neighbouring_macros(size: int, width: int, 
 
 
 @given(st.integers(10, 22), st.sampled_from([16, 32, 64, 128, 256]))
+@settings(deadline=None)
 def test_two_ports_cost_more_than_one(log_size: int, width: int) -> None:
     one, two = (sram(bytes=1 << log_size, width_bits=width, ports=ports) for ports in ("1rw", "1r1w"))
     assert two.area_um2 > one.area_um2
@@ -107,6 +109,7 @@ def test_two_ports_cost_more_than_one(log_size: int, width: int) -> None:
 
 
 @given(st.integers(1 << 10, 1 << 26), st.integers(1, 4096), st.integers(1, 16))
+@settings(deadline=None)
 def test_every_size_has_a_price(size: int, width: int, banks: int) -> None:
     memory = sram(bytes=size, width_bits=width, banks=banks)
     assert min(memory.area_um2, memory.leakage_nw, *memory.energy_pj.values()) > 0

@@ -125,6 +125,17 @@ def test_frames_agree_with_the_report() -> None:
     assert energy.query("component == 'pe' and event == 'mac'")["count"].sum() == 100 * 6
 
 
+def test_run_without_layers_has_area_and_nothing_else() -> None:
+    report = make(Record("fast", ()))
+    assert (report.cycles, report.energy_pj, report.utilization) == (0, 0, 0)
+    assert report.area_um2 > 0
+    assert report.energy_share_by_quality == {}
+    for frame in (report.layers, report.cycle_stack, report.energy):
+        assert len(frame) == 0
+    assert "0 cycles" in report.text()
+    json.dumps(report.to_json(), allow_nan=False)
+
+
 def test_cause_that_only_some_layers_have_counts_zero_in_the_others() -> None:
     stacks = [{"compute": 400}, {"compute": 300, "vector": 100}]
     run = Record("fast", tuple(layer(f"l{i}", cycle_stack=stack) for i, stack in enumerate(stacks)))
@@ -277,8 +288,14 @@ def test_explain_tells_every_constant_and_source_from_the_json_alone() -> None:
     assert "DRAM" not in text.split("sources")[0].split("dram (dram")[1]
 
 
+def test_explain_takes_the_list_that_several_accelerators_print() -> None:
+    one, two = make().to_json(), make(arch="other").to_json()
+    assert explain([one, two]) == explain(one) + "\n" + explain(two)
+
+
 @pytest.mark.parametrize(
-    "wrong", [{}, {"schema_version": 2}, {"schema_version": 1}, {"schema_version": 1, "costs": 3}, [1], None]
+    "wrong",
+    [{}, {"schema_version": 2}, {"schema_version": 1}, {"schema_version": 1, "costs": 3}, [1], [], None],
 )
 def test_explain_refuses_what_is_no_report(wrong: object) -> None:
     with pytest.raises(InputError):
