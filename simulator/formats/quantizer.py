@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from math import fsum, prod
+from math import fsum, inf, prod
 from typing import Literal
 
 import numpy as np
@@ -37,6 +37,9 @@ from simulator.formats.tensor import QuantizedTensor, row_slices
 
 COMPILED_FROM = 2**20
 """Tensors of at least so many values use the compiled kernels; smaller ones are done before numba loads."""
+
+LARGEST_SUMMAND = 1e290
+"""Squared errors of a row beyond this, which float64 values alone reach, count as infinite."""
 
 
 def quantize(
@@ -239,9 +242,10 @@ class _Job:
         self, tile: _Tile, below: Floats, above: Floats, second: Floats | None
     ) -> tuple[Floats, npt.NDArray[np.int32]]:
         """For each group of the tile the candidate with the smallest sum of squared errors."""
-        best = np.full(tile.lowest.shape, np.inf)
-        scales, zeros = np.empty(best.shape), np.empty(best.shape, np.int32)
-        for scale, zero in candidate_scales(self.target, below, above, second):
+        choices = candidate_scales(self.target, below, above, second)
+        scales, zeros = next(choices)
+        best = self.squared_errors(tile, self.divisors(scales, second), zeros)
+        for scale, zero in choices:
             errors = self.squared_errors(tile, self.divisors(scale, second), zero)
             better = errors < best
             best[better], scales[better], zeros[better] = errors[better], scale[better], zero[better]
@@ -256,7 +260,7 @@ class _Job:
         for tile in tiles:
             for total, (scale, zero) in zip(errors, choices, strict=True):
                 total.extend(self.squared_errors(tile, scale * self.unit, zero)[:, 0].tolist())
-        sums = [fsum(total) for total in errors]
+        sums = [fsum(total) if max(total, default=0.0) < LARGEST_SUMMAND else inf for total in errors]
         return choices[sums.index(min(sums))]
 
     def squared_errors(self, tile: _Tile, divisors: Floats, zeros: npt.NDArray[np.int32]) -> Floats:
