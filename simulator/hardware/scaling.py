@@ -45,8 +45,8 @@ class Polynomials:
 class Scaling:
     """From one node to another; ``vdd`` of the target, or its nominal supply."""
 
-    from_nm: int
-    to_nm: int
+    from_nm: float
+    to_nm: float
     vdd: float | None = None
 
     def __post_init__(self) -> None:
@@ -57,7 +57,7 @@ class Scaling:
                     "the scaling tables do not have this node",
                     key=key,
                     value=node,
-                    allowed=", ".join(str(node) for node in nodes),
+                    allowed=", ".join(f"{node:g}" for node in nodes),
                 )
         for device in ("hp", "lp"):
             check_vdd(self.to_nm, device, self.target_vdd(device))
@@ -71,7 +71,7 @@ class Scaling:
         to_vdd = self.target_vdd(device)
         area = area_factors()[self.from_nm, self.to_nm]
         paper = "Stillmaker & Baas 2017"
-        nodes = f"{self.from_nm} to {self.to_nm} nm"
+        nodes = f"{self.from_nm:g} to {self.to_nm:g} nm"
         if quantity == AREA:
             return area, f"scaled {nodes} ({paper}, area table): x {area:g}"
         if quantity == LEAKAGE:
@@ -92,14 +92,14 @@ class Scaling:
         )
 
 
-def check_vdd(node: int, device: str, vdd: float) -> None:
+def check_vdd(node: float, device: str, vdd: float) -> None:
     """Raises InputError where the polynomials of a node do not hold."""
     node_polynomials = polynomials()[node, device]
     highest = max(HIGHEST_VDD, node_polynomials.nominal_vdd)
     usable = _value(node_polynomials.energy, vdd) > 0 and _value(node_polynomials.delay, vdd) > 0
     if not (LOWEST_VDD <= vdd <= highest and usable):
         raise InputError(
-            f"outside the supply range of the scaling equations at {node} nm",
+            f"outside the supply range of the scaling equations at {node:g} nm",
             key="vdd",
             value=vdd,
             allowed=f"{LOWEST_VDD} to {highest} V",
@@ -107,16 +107,16 @@ def check_vdd(node: int, device: str, vdd: float) -> None:
 
 
 @cache
-def area_factors() -> dict[tuple[int, int], float]:
+def area_factors() -> dict[tuple[float, float], float]:
     """(from node, to node) -> area multiplier."""
     with open(_TABLES / "stillmaker_baas_2017_area.csv", encoding="utf-8") as file:
         return {(int(r["from_nm"]), int(r["to_nm"])): float(r["factor"]) for r in csv.DictReader(file)}
 
 
 @cache
-def polynomials() -> dict[tuple[int, str], Polynomials]:
+def polynomials() -> dict[tuple[float, str], Polynomials]:
     """(node, device) -> polynomials; from 65 nm up the paper has one device, which both names mean."""
-    found = {}
+    found: dict[tuple[float, str], Polynomials] = {}
     with open(_TABLES / "stillmaker_baas_2017_factors.csv", encoding="utf-8") as file:
         for row in csv.DictReader(file):
             found[int(row["node_nm"]), row["device"]] = Polynomials(

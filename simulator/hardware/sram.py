@@ -106,7 +106,7 @@ def plan(memory: Mapping[str, Param], macros: Mapping[tuple[int, int], CostRow])
     if words < fewest_words:
         steps.append(f"{words:g} words deep: the shallowest macro has {fewest_words}, the rest is unused")
         words, padded = fewest_words, True
-    stacked = 1
+    stacked = math.ceil(words / max(depth for depth, _ in macros))
     while words / stacked > fewest_words and _corners(macros, words / stacked, macro_width) is None:
         stacked += 1
     if stacked > 1:

@@ -4,7 +4,7 @@ Columns, all present, in any order:
 
 ==============  ============================================================================================
 kind            what is priced: a part or memory of ``kinds.py``, or any other name for a whole unit
-params          ``name=value`` pairs, separated by spaces
+params          ``name=value`` pairs, separated by spaces; a value may hold spaces itself
 quantity        ``energy_pj`` of an event, ``area_um2``, ``leakage_nw``, ``leakage_nw_per_um2``, ``delay_ps``
 event           the event of an ``energy_pj``; empty otherwise
 value           a number
@@ -20,7 +20,9 @@ note            what was computed from the source's own numbers, and what they l
 from __future__ import annotations
 
 import csv
+import io
 import math
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,6 +54,12 @@ COLUMNS = (
     "source",
     "note",
 )
+
+LONGEST_NUMBER = 18
+"""Digits of a parameter."""
+
+_PAIRS = re.compile(r"\s+(?=[^\W\d]\w*=)")
+"""The space before the next ``name=``."""
 
 ParamKey = tuple[tuple[str, Param], ...]
 """Parameters as a sorted tuple: what rows are found by."""
@@ -115,7 +123,7 @@ def read_table(path: Path) -> tuple[CostRow, ...]:
         raise InputError(f"cost table cannot be opened: {error.strerror}", file=path) from None
     except UnicodeDecodeError:
         raise InputError("cost table is not UTF-8 text", file=path) from None
-    reader = csv.DictReader(text.splitlines(), strict=True)
+    reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
     try:
         header = tuple(reader.fieldnames or ())
         for column in COLUMNS:
@@ -124,6 +132,8 @@ def read_table(path: Path) -> tuple[CostRow, ...]:
                     "column is missing", file=f"{path}:1", key=column, allowed=", ".join(COLUMNS)
                 )
         for column in header:
+            if header.count(column) > 1:
+                raise InputError("column occurs twice", file=f"{path}:1", key=column)
             if column not in COLUMNS:
                 raise InputError(
                     "unknown column", file=f"{path}:1", key=column, allowed=nearest(column, COLUMNS)
@@ -204,10 +214,10 @@ def _row(fields: Mapping[str, str | None], path: Path, line: int) -> CostRow:
             raise InputError("must not be empty", file=where, key=column)
     kind = cell["kind"]
     quantity = one_of("quantity", tuple(UNITS))
-    value = number("value")
-    if value < 0 or (value == 0 and quantity not in (LEAKAGE, LEAKAGE_DENSITY)):
-        raise InputError("must be above zero", file=where, key="value", value=cell["value"])
     known = KINDS.get(kind)
+    value = number("value")
+    if value < 0 or (value == 0 and (known or quantity != LEAKAGE)):
+        raise InputError("must be above zero", file=where, key="value", value=cell["value"])
     if (quantity == ENERGY) != bool(cell["event"]):
         raise InputError(
             "an energy needs an event, nothing else has one", file=where, key="event", value=cell["event"]
@@ -237,11 +247,11 @@ def _row(fields: Mapping[str, str | None], path: Path, line: int) -> CostRow:
 
 def _params(text: str, kind: str, known: Kind | None, where: str) -> dict[str, Param]:
     params: dict[str, Param] = {}
-    for pair in text.split():
+    for pair in _PAIRS.split(text) if text else ():
         name, equals, value = pair.partition("=")
         if not (name and equals and value) or name in params:
             raise InputError("not a name=value pair", file=where, key="params", value=pair)
-        whole = value.isascii() and value.isdigit()
+        whole = value.isascii() and value.isdigit() and len(value) <= LONGEST_NUMBER
         if known is not None:
             allowed = known.params + known.optional
             if name not in allowed:
@@ -252,9 +262,9 @@ def _params(text: str, kind: str, known: Kind | None, where: str) -> dict[str, P
                     value=name,
                     allowed=", ".join(allowed),
                 )
-            if name not in TEXT_PARAMS and (not whole or int(value) < 1):
+            if name not in TEXT_PARAMS and not (whole and value.strip("0")):
                 raise InputError("must be a whole number from 1", file=where, key="params", value=pair)
-        params[name] = int(value) if whole else value
+        params[name] = int(value) if whole and name not in TEXT_PARAMS else value
     return params
 
 

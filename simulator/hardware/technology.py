@@ -182,21 +182,27 @@ def load_technology(
     - a path: a cost table (``.csv``) or a technology file (``.yaml``)
     - a mapping, as in a technology file: ``{"base": "published_45nm", "scale_to_nm": 7, "vdd": 0.7}``
     """
-    folder = folder or Path()
+    return _load(what, folder or Path(), ())
+
+
+def _load(what: str | Path | Mapping[str, Any], folder: Path, above: tuple[Path, ...]) -> Technology:
+    """``above``: the files whose base this is, outermost first."""
     if isinstance(what, Mapping):
-        return _build(what, name=None, folder=folder, file=None)
+        return _build(what, None, folder, above)
     text = str(what)
+    if "\0" in text:
+        raise InputError("not a usable name", key="technology", value=text)
     if text in technology_names():
         return _shipped(text)
     path = Path(text)
     if path.suffix in (".csv", ".yaml", ".yml"):
-        return _load_file(folder / path)
+        return _load_file(folder / path, above)
     name, at, node = text.rpartition("@")
     if at:
         digits = node.removesuffix("nm")
         if not (digits.isascii() and digits.isdigit()) or digits == node:
             raise InputError("not a node to scale to", key="technology", value=text, allowed=f"{name}@7nm")
-        return load_technology({"base": name, "scale_to_nm": int(digits)}, folder=folder)
+        return _load({"base": name, "scale_to_nm": int(digits)}, folder, above)
     raise InputError(
         "no technology of this name",
         key="technology",
@@ -207,10 +213,10 @@ def load_technology(
 
 @cache
 def _shipped(name: str) -> Technology:
-    return _load_file(_ROOM / "technologies" / f"{name}.yaml")
+    return _load_file(_ROOM / "technologies" / f"{name}.yaml", ())
 
 
-def _load_file(path: Path) -> Technology:
+def _load_file(path: Path, above: tuple[Path, ...]) -> Technology:
     if path.suffix == ".csv":
         rows = read_table(path)
         nodes = sorted({row.node_nm for row in rows if row.node_nm is not None})
@@ -225,31 +231,36 @@ def _load_file(path: Path) -> Technology:
         voltages = {row.vdd for row in rows if row.vdd is not None}
         vdd = voltages.pop() if len(voltages) == 1 else None
         return Technology(path.stem, "", nodes[0] if nodes else None, vdd, make_table(rows))
+    here = path.resolve()
+    if here in above:
+        raise InputError("is its own base", file=path, key="base")
     folder = _ROOM / "tables" if path.parent == _ROOM / "technologies" else path.parent
-    return _build(read_mapping(path), name=path.stem, folder=folder, file=path)
+    return _build(read_mapping(path), path, folder, (*above, here))
 
 
-def _build(content: Mapping[str, Any], name: str | None, folder: Path, file: Path | None) -> Technology:
+def _build(
+    content: Mapping[str, Any], file: Path | None, folder: Path, above: tuple[Path, ...]
+) -> Technology:
     written = validate(_File, content, source=file, prefix="" if file else "technology")
     try:
-        return _compose(written, name, folder)
+        return _compose(written, file.stem if file else None, folder, above)
     except InputError as error:
         raise (error.within(file) if file is not None and error.file is None else error) from None
 
 
-def _compose(written: _File, name: str | None, folder: Path) -> Technology:
+def _compose(written: _File, name: str | None, folder: Path, above: tuple[Path, ...]) -> Technology:
     if not written.tables and written.base is None:
         raise InputError("a technology needs tables or a base", key="tables", allowed="tables, base, or both")
-    base = None if written.base is None else load_technology(written.base, folder=folder)
+    base = None if written.base is None else _load(written.base, folder, above)
     scaling = None
     if written.scale_to_nm is not None:
         if base is None or base.node_nm is None:
             raise InputError("needs a base with a node", key="scale_to_nm", value=written.scale_to_nm)
         if base.scaling is not None:
             raise InputError("the base is scaled already", key="base", value=base.name)
-        scaling = Scaling(int(base.node_nm), written.scale_to_nm, written.vdd)
+        scaling = Scaling(base.node_nm, written.scale_to_nm, written.vdd)
     rows = tuple(row for table in written.tables for row in read_table(folder / table))
-    below = float(scaling.to_nm) if scaling is not None else base.node_nm if base is not None else None
+    below = scaling.to_nm if scaling is not None else base.node_nm if base is not None else None
     if written.node_nm is not None and below is not None and written.node_nm != below:
         raise InputError(
             "differs from the node of the base", key="node_nm", value=written.node_nm, allowed=f"{below:g}"
@@ -304,7 +315,7 @@ def _description(base: Technology | None, scaling: Scaling | None) -> str:
     if scaling is None:
         return base.description
     return (
-        f"{scaling.to_nm} nm, scaled from {scaling.from_nm} nm after Stillmaker & Baas 2017 "
+        f"{scaling.to_nm:g} nm, scaled from {scaling.from_nm:g} nm after Stillmaker & Baas 2017 "
         f"(DRAM is not scaled). Base: {base.description}"
     )
 

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import tempfile
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from simulator.errors import InputError
 from simulator.hardware import Component, Part, load_technology, technology_names
@@ -19,6 +23,19 @@ ADDER = Component(
     parts=(Part("add", "int_adder", {"bits": 32}),),
     events={"add": {("add", "operate"): 1}},
 )
+
+
+fields = st.lists(
+    st.sampled_from(
+        ["int_adder", "bits=8", "energy_pj", "area_um2", "operate", "0.1", "1e999", "45", "scaled", ""]
+    ),
+    min_size=9,
+    max_size=12,
+)
+
+
+def join_fields(rows: list[list[str]]) -> str:
+    return HEADER + "".join(",".join(row) + "\n" for row in rows)
 
 
 def unit_table(folder: Path, node: float = 45, name: str = "mine.csv", energy: float = 0.125) -> Path:
@@ -59,6 +76,15 @@ def test_unit_row_wins_over_the_sum_of_parts_and_the_base_gives_the_rest(tmp_pat
     wider = Component("adder", "accumulator", {"bits": 33}, parts=ADDER.parts, events=ADDER.events)
     assert technology.price(wider).quality == "estimated"
     assert technology.price(Component("dram", "dram", {"device": "ddr3"})).energy_pj["read_bit"] == 20
+
+
+def test_parameters_of_a_unit_may_hold_spaces(tmp_path: Path) -> None:
+    path = unit_table(tmp_path)
+    path.write_text(path.read_text().replace("bits=32", "weights=int8 int4 lanes=4"))
+    technology = load_technology(path)
+    unit = Component("pe", "accumulator", {"lanes": 4, "weights": "int8 int4"}, events={"add": {}})
+    assert technology.price(unit).area_um2 == 90
+    assert {row.params for row in technology.table.rows} == {(("lanes", 4), ("weights", "int8 int4"))}
 
 
 def test_unit_without_one_of_its_rows_is_an_error_and_not_filled_from_parts(tmp_path: Path) -> None:
@@ -198,6 +224,7 @@ def test_supply_of_the_target_may_be_given() -> None:
         ("published_45nm@28nm", "180, 130, 90, 65, 45, 32, 20, 16, 14, 10, 7"),
         ("published_45nm@7nm@16nm", "scaled already"),
         ("no/such/table.csv", "No such file"),
+        ("a\0b.csv", "not a usable name"),
         ("no/such/technology.yaml", "No such file"),
         ({"base": "published_45nm", "scale_to_nm": 7, "vdd": 3.0}, "0.5 to 1.2 V"),
         ({"base": "published_45nm", "scale_to_nm": "7"}, "scale_to_nm"),
@@ -236,6 +263,7 @@ GOOD = "int_adder,bits=8,energy_pj,operate,0.03,45,0.9,,published,somebody 2014,
         (GOOD.replace("bits=8", "bits=8 bits=9"), "params"),
         (GOOD.replace("bits=8", "width=8"), "params"),
         (GOOD.replace("bits=8", "bits=0"), "params"),
+        (GOOD.replace("bits=8", "bits=" + "9" * 5000), "params"),
         (GOOD.replace("bits=8", ""), "params"),
         (GOOD.replace(",45,", ",x,"), "node_nm"),
         (GOOD.replace("energy_pj,operate", "leakage_nw_per_um2,"), "params"),
@@ -257,6 +285,7 @@ def test_wrong_row_is_refused_with_file_line_and_column(tmp_path: Path, line: st
         (HEADER, "no rows"),
         (HEADER.replace("vdd", "volt") + GOOD, "column is missing"),
         (HEADER.replace("note", "note,price") + GOOD, "price"),
+        (HEADER.replace("note", "note,vdd") + GOOD, "occurs twice"),
         (HEADER + "int_adder,bits=8\n", "11 fields"),
         (HEADER + GOOD.strip() + ",one,more\n", "11 fields"),
         (HEADER + 'int_adder,"bits=8\n', "comma-separated"),
@@ -267,6 +296,23 @@ def test_file_that_is_no_cost_table_is_refused(tmp_path: Path, text: str, words:
     path.write_text(text)
     with pytest.raises(InputError, match=words):
         load_technology(path)
+
+
+def test_technology_is_not_its_own_base(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text("{base: b.yaml}")
+    (tmp_path / "b.yaml").write_text("{base: a.yaml}")
+    with pytest.raises(InputError, match="is its own base"):
+        load_technology(tmp_path / "a.yaml")
+
+
+@given(st.one_of(st.text(), st.text().map(lambda text: HEADER + text), st.lists(fields).map(join_fields)))
+@settings(deadline=None)
+def test_any_text_is_a_table_or_an_input_error(text: str) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "any.csv"
+        path.write_text(text, encoding="utf-8", errors="surrogateescape")
+        with contextlib.suppress(InputError):
+            load_technology(path)
 
 
 def test_binary_file_and_folder_are_refused(tmp_path: Path) -> None:
