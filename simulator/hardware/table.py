@@ -170,7 +170,7 @@ def _refuse_mixed_cells(rows: tuple[CostRow, ...]) -> None:
             continue
         if first is None:
             first = row
-        here, there = _condition(row), _condition(first)
+        here, there = memory_condition(row), memory_condition(first)
         if here != there:
             raise InputError(
                 f"SRAM rows mix memory cells or conditions: {here} here, {there} in {first.origin}",
@@ -180,7 +180,8 @@ def _refuse_mixed_cells(rows: tuple[CostRow, ...]) -> None:
             )
 
 
-def _condition(row: CostRow) -> str:
+def memory_condition(row: CostRow) -> str:
+    """Cell type, supply and temperature of an SRAM macro."""
     return f"{dict(row.params)['cell']} at {row.vdd} V and {row.temperature_c} C"
 
 

@@ -26,6 +26,7 @@ from simulator.hardware.table import (
     CostTable,
     ParamKey,
     make_table,
+    memory_condition,
     param_text,
     read_table,
 )
@@ -82,6 +83,9 @@ class Technology:
             own = _from_table(self.table, kind, params, quantity, event)
             if own is not None:
                 return self._placed(own)
+            if kind == "sram" and any(row.kind == "sram_macro" for row in self.table.rows):
+                # Own macros replace the base's altogether: memories of one technology have one cell type.
+                return None
         if self.base is None:
             return None
         below = self.base.find(kind, params, quantity, event)
@@ -230,7 +234,13 @@ def _load_file(path: Path, above: tuple[Path, ...]) -> Technology:
             )
         voltages = {row.vdd for row in rows if row.vdd is not None}
         vdd = voltages.pop() if len(voltages) == 1 else None
-        return Technology(path.stem, "", nodes[0] if nodes else None, vdd, make_table(rows))
+        return Technology(
+            name=path.stem,
+            description=_description(rows, None, None),
+            node_nm=nodes[0] if nodes else None,
+            vdd=vdd,
+            table=make_table(rows),
+        )
     here = path.resolve()
     if here in above:
         raise InputError("is its own base", file=path, key="base")
@@ -285,7 +295,7 @@ def _compose(written: _File, name: str | None, folder: Path, above: tuple[Path, 
         vdd = base.vdd
     return Technology(
         name=name or _name(written, base),
-        description=written.description or _description(base, scaling),
+        description=written.description or _description(rows, base, scaling),
         node_nm=node,
         vdd=vdd,
         table=make_table(rows) if rows else None,
@@ -309,15 +319,21 @@ def _name(written: _File, base: Technology | None) -> str:
     return "+".join([*filter(None, [name]), *(Path(table).stem for table in written.tables)])
 
 
-def _description(base: Technology | None, scaling: Scaling | None) -> str:
-    if base is None:
-        return ""
-    if scaling is None:
-        return base.description
-    return (
-        f"{scaling.to_nm:g} nm, scaled from {scaling.from_nm:g} nm after Stillmaker & Baas 2017 "
-        f"(DRAM is not scaled). Base: {base.description}"
-    )
+def _description(rows: tuple[CostRow, ...], base: Technology | None, scaling: Scaling | None) -> str:
+    """What reports say of a technology that does not describe itself: nodes, memory cells, sources, base."""
+    said = []
+    if rows:
+        nodes = sorted({row.node_nm for row in rows if row.node_nm is not None})
+        cells = dict.fromkeys(memory_condition(row) for row in rows if row.kind == "sram_macro")
+        files = dict.fromkeys(row.origin.rpartition(":")[0] for row in rows)
+        at = f" ({', '.join(map(_nm, nodes))})" if nodes else ""
+        said.append(f"Rows of {', '.join(files)}{at}" + "".join(f"; SRAM {cell}" for cell in cells) + ".")
+    if base is not None and scaling is not None:
+        how = f"{_nm(scaling.from_nm)} to {_nm(scaling.to_nm)} after Stillmaker & Baas 2017"
+        said.append(f"Scaled from {how}, DRAM excepted: {base.description}")
+    elif base is not None:
+        said.append(base.description)
+    return " ".join(said)
 
 
 def _nm(node: float | None) -> str:

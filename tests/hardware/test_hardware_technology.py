@@ -16,6 +16,9 @@ from simulator.hardware.scaling import Scaling, area_factors
 from simulator.hardware.table import AREA, COLUMNS, DELAY, ENERGY, LEAKAGE
 
 HEADER = ",".join(COLUMNS) + "\n"
+SRAM_ROW = (
+    "sram_macro,words=64 width_bits=32 ports=1rw cell=itrs-hp,area_um2,,900,28,0.9,86.85,compiled,CACTI,\n"
+)
 ADDER = Component(
     "adder",
     "accumulator",
@@ -296,6 +299,27 @@ def test_file_that_is_no_cost_table_is_refused(tmp_path: Path, text: str, words:
     path.write_text(text)
     with pytest.raises(InputError, match=words):
         load_technology(path)
+
+
+def test_technology_that_does_not_describe_itself_tells_nodes_cells_and_base(tmp_path: Path) -> None:
+    path = tmp_path / "mine.csv"
+    path.write_text(HEADER + SRAM_ROW)
+    own = "Rows of mine.csv (28 nm); SRAM itrs-hp at 0.9 V and 86.85 C."
+    assert load_technology(path).description == own
+    both = {"base": "published_45nm", "tables": [str(path)], "accepted_nodes_nm": [28]}
+    assert load_technology(both).description == f"{own} {load_technology().description}"
+    assert "Scaled from 45 nm to 7 nm" in load_technology("published_45nm@7nm").description
+
+
+def test_own_macros_replace_those_of_the_base_altogether(tmp_path: Path) -> None:
+    path = tmp_path / "mine.csv"
+    path.write_text(HEADER + SRAM_ROW)
+    technology = load_technology({"base": "published_45nm", "tables": [str(path)], "accepted_nodes_nm": [28]})
+    memory = {"bytes": 256, "width_bits": 32}
+    assert technology.constant("sram", memory, AREA).value == 900
+    for params, quantity in ((memory, LEAKAGE), (memory | {"ports": "1r1w"}, AREA)):
+        with pytest.raises(InputError, match=f"{quantity} of sram"):
+            technology.constant("sram", params, quantity)
 
 
 def test_technology_is_not_its_own_base(tmp_path: Path) -> None:
