@@ -57,11 +57,11 @@ def operand(tensor: QuantizedTensor, batch: int, rows: int) -> Operand:
     codes = tensor.codes[..., :span].reshape(batch, rows, -1)
     integers, _ = format.element_integers(codes)
     scales = np.float32(1) if tensor.scales is None else tensor.scales
-    zeros = np.int64(0) if tensor.zero_points is None else tensor.zero_points
+    zeros = np.zeros(np.shape(scales), np.int64) if tensor.zero_points is None else tensor.zero_points
     return Operand(
         integers.astype(object),
         _per_row(_exact_scales(np.asarray(scales, np.float64)), batch, rows),
-        _per_row(np.asarray(zeros).astype(object), batch, rows),
+        _per_row(zeros.astype(object), batch, rows),
         UNIT if tensor.tensor_scale is None else int(_exact_scales(np.asarray(float(tensor.tensor_scale)))),
         format.group_size,
         span,

@@ -49,6 +49,8 @@ class Controller:
         self.streaming: Fold | None = None
         """The fold whose stream began last."""
         self.in_flight: dict[int, Fold] = {}
+        self.complete: dict[int, Fold] = {}
+        """Folds whose results have all left, but not those of every fold before them."""
         self.unexplained = 0
         """Cycles of an empty array; the tile that ends the wait says what it waited for."""
         self.begun: list[tuple[int, int]] = []
@@ -98,9 +100,16 @@ class Controller:
                 self.system.collect(fold, departure)
                 self._count_result(fold, departure.col)
             if fold.expected == 0:
-                self.system.finish(self.in_flight.pop(fold.number))
-                if fold.last_of_tile:
-                    self.ended.append(fold.tile)
+                self.complete[fold.number] = self.in_flight.pop(fold.number)
+        # With overlap a short fold's results may leave before those of a longer one ahead of it; sums are formed in order.
+        while self.complete:
+            oldest = min(self.complete)
+            if self.in_flight and min(self.in_flight) < oldest:
+                break
+            fold = self.complete.pop(oldest)
+            self.system.finish(fold)
+            if fold.last_of_tile:
+                self.ended.append(fold.tile)
 
     def stream_cause(self, fold: Fold, offset: int) -> str:
         """The cause of cycle ``offset`` of a stream: between two steps, whoever needs longer than those before."""

@@ -5,6 +5,7 @@ It gives the integers that the reference engine gives (`simulator.engine.referen
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 import numpy as np
@@ -29,36 +30,11 @@ FILL, WRITE, DEQUANTIZE = FILL_DRAIN, WAIT_WRITEBACK, DEQUANTIZATION
 
 def simulate_gemm(plan: Plan, name: str, op: str, *, trace: bool = False) -> LayerRecord:
     """One mapped operation. ``trace``: record the busy intervals of DMA and array as well."""
-    blocks, table = _blocks(plan)
+    blocks = _blocks(plan)
+    loops, machine, table, durations, traced, moved = prepare(plan, blocks, trace=trace)
     mt, nt, kt = plan.counts
-    axes = {axis: position for position, axis in enumerate(plan.tiling.order)}
-    counts = {"m": mt, "n": nt, "k": kt}
-    loops = np.array(
-        [
-            plan.batch,
-            *(counts[axis] for axis in plan.tiling.order),
-            axes["m"],
-            axes["n"],
-            axes["k"],
-            plan.weight_reuse,
-        ],
-        np.int64,
-    )
-    machine = np.array(
-        [
-            plan.array.dataflow.preloads,
-            plan.array.fold_overlap,
-            plan.dram.latency,
-            *plan.slots,
-            plan.array.dataflow.col_operand == "weights",
-        ],
-        np.int64,
-    )
-    steps = plan.batch * mt * nt * kt
-    recurrence = tile_recurrence if steps > COMPILE_ABOVE else tile_recurrence.plain
-    traced = np.zeros((steps if trace else 0, 2), np.int64)
-    moved = np.zeros((4 * steps if trace else 0, 2), np.int64)
-    times, causes, loads = recurrence(loops, machine, table, _durations(plan), traced, moved)
+    recurrence = tile_recurrence if plan.batch * mt * nt * kt > COMPILE_ABOVE else tile_recurrence.plain
+    times, causes, loads = recurrence(loops, machine, table, durations, traced, moved)
     movements = Movements(
         weight_loads=loads[: 2 * kt].reshape(2, kt),
         activation_loads=loads[2 * kt : 4 * kt].reshape(2, kt),
@@ -72,40 +48,75 @@ def simulate_gemm(plan: Plan, name: str, op: str, *, trace: bool = False) -> Lay
     return account(plan, name, op, int(times[0]), stack, _totals(plan, blocks), movements, intervals)
 
 
-def _blocks(plan: Plan) -> tuple[list[list[list[Block]]], Table]:
-    """The folds of every kind of tile: [m is the last][n is the last][k tile]; as blocks and as rows of integers."""
-    mt, nt, kt = plan.counts
-    rows = [plan.tiling.m if mt > 1 else plan.m, plan.rows_m(mt - 1)]
-    cols = [plan.tiling.n if nt > 1 else plan.n, plan.rows_n(nt - 1)]
+Blocks = list[list[list[Block]]]
+
+
+def _blocks(plan: Plan) -> Blocks:
+    """The folds of every kind of tile: [m is the last][n is the last][k tile]."""
+    mt, nt, _ = plan.counts
     known: dict[tuple[int, int, Any], Block] = {}
-    table = np.zeros((2, 2, kt, BLOCK_CAUSES + len(CAUSES)), np.int64)
-    blocks: list[list[list[Block]]] = []
-    for i, m in enumerate(rows):
-        blocks.append([])
-        for j, n in enumerate(cols):
-            blocks[i].append([])
-            for ki, runs in enumerate(plan.k_runs):
-                key = (m, n, runs)
-                if key not in known:
-                    known[key] = gemm_block(plan.array, plan.demand, m, n, runs)
-                block = known[key]
-                blocks[i][j].append(block)
-                table[i, j, ki, :BLOCK_CAUSES] = (
-                    block.span, block.end, block.load, block.load_base, block.first_stream, block.stream,
-                    *block.hold, *block.tail,
-                )  # fmt: skip
-                table[i, j, ki, BLOCK_CAUSES:] = block.causes
-    return blocks, table
+
+    def block(m: int, n: int, runs: Any) -> Block:
+        key = (m, n, runs)
+        if key not in known:
+            known[key] = gemm_block(plan.array, plan.demand, m, n, runs)
+        return known[key]
+
+    return [
+        [[block(plan.rows_m(mi), plan.rows_n(ni), runs) for runs in plan.k_runs] for ni in (0, nt - 1)]
+        for mi in (0, mt - 1)
+    ]
 
 
-def _totals(plan: Plan, blocks: list[list[list[Block]]]) -> Table:
+def prepare(
+    plan: Plan, blocks: Blocks | None = None, *, trace: bool = False
+) -> tuple[Table, Table, Table, Table, Table, Table]:
+    """The arguments of `tile_recurrence` for a plan."""
+    mt, nt, kt = plan.counts
+    counts = {"m": mt, "n": nt, "k": kt}
+    order = plan.tiling.order
+    positions = [order.index(axis) for axis in "mnk"]
+    loops = [plan.batch, *(counts[axis] for axis in order), *positions, plan.weight_reuse]
+    flow = plan.array.dataflow
+    machine = [
+        flow.preloads,
+        plan.array.fold_overlap,
+        plan.dram.latency,
+        *plan.slots,
+        flow.col_operand == "weights",
+    ]
+    steps = plan.batch * mt * nt * kt
+    return (
+        np.array(loops, np.int64),
+        np.array(machine, np.int64),
+        _block_table(blocks or _blocks(plan)),
+        _durations(plan),
+        np.zeros((steps if trace else 0, 2), np.int64),
+        np.zeros((4 * steps if trace else 0, 2), np.int64),
+    )
+
+
+def _block_table(blocks: Blocks) -> Table:
+    """A row of integers for each block: its times, then its causes."""
+    known: dict[int, list[int]] = {}
+    rows = []
+    for block in (block for m_tiles in blocks for n_tiles in m_tiles for block in n_tiles):
+        row = known.get(id(block))
+        if row is None:
+            times = [block.span, block.end, block.load, block.load_base, block.first_stream, block.stream]
+            row = known[id(block)] = [*times, *block.hold, *block.tail, *block.causes.tolist()]
+        rows.append(row)
+    return np.array(rows, np.int64).reshape(2, 2, len(blocks[0][0]), BLOCK_CAUSES + len(CAUSES))
+
+
+def _totals(plan: Plan, blocks: Blocks) -> Table:
     """Event counts of all tiles."""
     mt, nt, _ = plan.counts
     total = np.zeros_like(blocks[0][0][0].counts)
-    for i, m_tiles in enumerate((mt - 1, 1)):
-        for j, n_tiles in enumerate((nt - 1, 1)):
-            for block in blocks[i][j]:
-                total += plan.batch * m_tiles * n_tiles * block.counts
+    for m_tiles, of_m in zip((mt - 1, 1), blocks, strict=True):
+        for n_tiles, of_n in zip((nt - 1, 1), of_m, strict=True):
+            for block, k_tiles in Counter(of_n).items():
+                total += plan.batch * m_tiles * n_tiles * k_tiles * block.counts
     return total
 
 

@@ -49,6 +49,22 @@ class Departure:
     value: object
 
 
+@dataclass(frozen=True)
+class _Shifting:
+    """A result in a column's shift chain."""
+
+    fold: int
+    row: int
+    value: object
+    captured: int
+    leaves: int
+    interval: int
+
+    def row_at(self, now: int) -> int:
+        """The register that holds it."""
+        return self.row + (now - self.captured) // self.interval
+
+
 class _Skew:
     """Registers at an edge: word i enters the array ``delay * i`` cycles after word 0."""
 
@@ -99,7 +115,7 @@ class OutputStationaryArray:
         self.draining: list[deque[int]] = [deque() for _ in range(C)]
         self.next_row = np.zeros(C, np.int64)
         self.bus_free = np.zeros(C, np.int64)
-        self.chains: list[deque[tuple[int, int, int, object]]] = [deque() for _ in range(C)]
+        self.chains: list[list[_Shifting]] = [[] for _ in range(C)]
 
     def begin(self, shape: FoldShape) -> None:
         """A fold's stream starts in this cycle."""
@@ -160,10 +176,9 @@ class OutputStationaryArray:
         for column, queue in enumerate(self.draining):
             if self.array.shift_drain:
                 self._capture(now, column, queue)
-                chain = self.chains[column]
-                if chain and chain[0][0] == now:
-                    _, fold, row, value = chain.popleft()
-                    departures.append(Departure(fold, row, column, value))
+                leaving = [shifting for shifting in self.chains[column] if shifting.leaves == now]
+                departures += [Departure(word.fold, word.row, column, word.value) for word in leaving]
+                self.chains[column] = [word for word in self.chains[column] if word.leaves > now]
             elif queue and now >= self.bus_free[column]:
                 fold, row = queue[0], int(self.next_row[column])
                 copy, shape = fold % len(self.accumulators), self.shapes[queue[0]]
@@ -177,17 +192,23 @@ class OutputStationaryArray:
         return departures
 
     def _capture(self, now: int, column: int, queue: deque[int]) -> None:
-        """When its last row is complete, a column's results move into the shift chain, bottom row first out."""
-        if not queue or now < self.bus_free[column]:
+        """When its last row is complete, a column's results move into the shift chain, bottom row first out.
+
+        A fold of r rows leaves the chain below row r - 1, so it needs only the chain's first r registers to be empty: a
+        shorter fold may be captured behind the last words of a longer one.
+        """
+        if not queue:
             return
         fold, shape = queue[0], self.shapes[queue[0]]
         copy = fold % len(self.accumulators)
         if not (self.complete[copy, : shape.r, column].all() and (self.owner[copy, : shape.r, column] == fold).all()):
             return
-        for position, row in enumerate(reversed(range(shape.r)), start=1):
+        if any(word.row_at(now) < shape.r for word in self.chains[column]):
+            raise HazardError(f"fold {fold} finds the shift chain of column {column} occupied")
+        for row in range(shape.r):
+            leaves = now + (shape.r - row) * shape.drain
             value = self._release(copy, row, column)
-            self.chains[column].append((now + position * shape.drain, fold, row, value))
-        self.bus_free[column] = now + shape.r * shape.drain
+            self.chains[column].append(_Shifting(fold, row, value, now, leaves, shape.drain))
         queue.popleft()
 
     def _release(self, copy: int, row: int, column: int) -> object:
