@@ -50,3 +50,8 @@ def nearest(name: str, known: Iterable[str], count: int = 3) -> str:
     if close:
         return "did you mean " + " or ".join(close) + "?"
     return ", ".join(names[:12]) + (", ..." if len(names) > 12 else "")
+
+
+def one_line(text: str) -> str:
+    """Text that may hold what a stranger wrote, fit for one line of a terminal: no control character stays in it."""
+    return "".join(character if character.isprintable() else "\ufffd" for character in text)

@@ -188,8 +188,11 @@ class Report:
         """Write the layers, a row each; the JSON is in the file's metadata (``simulator_reports``)."""
         files.write_parquet(path, [self])
 
-    def text(self, *, width: int = 120, color: bool = False, fold: bool = False) -> str:
-        """The report as the command line prints it; ``fold`` joins layers that repeat block by block."""
+    def text(self, *, width: int | None = 120, color: bool = False, fold: bool = False) -> str:
+        """The report as the command line prints it; ``width`` None: as wide as its tables are.
+
+        ``fold`` joins layers that repeat block by block, and vector operations of one kind.
+        """
         return text.report_text(self, width=width, color=color, fold=fold)
 
 
