@@ -7,6 +7,7 @@ follow each other innermost, ascending.
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -61,11 +62,7 @@ def chunk_k(begin: int, end: int, edges: Sequence[int], limit: int = 0) -> tuple
         chunks = [KChunk(hi - lo, False, lo > 0, False) for lo, hi in zip(cuts, cuts[1:], strict=False)]
     else:
         low = begin
-        for edge in edges:
-            if edge <= begin:
-                continue
-            if edge > end:
-                break
+        for edge in edges[bisect_right(edges, begin) : bisect_right(edges, end)]:
             cuts = [*range(low, edge, limit), edge] if limit else [low, edge]
             chunks += [
                 KChunk(hi - lo, hi == edge, lo > low, hi == edge and low > 0)

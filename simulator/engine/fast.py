@@ -31,10 +31,10 @@ FILL, WRITE, DEQUANTIZE = FILL_DRAIN, WAIT_WRITEBACK, DEQUANTIZATION
 def simulate_gemm(plan: Plan, name: str, op: str, *, trace: bool = False) -> LayerRecord:
     """One mapped operation. ``trace``: record the busy intervals of DMA and array as well."""
     blocks = _blocks(plan)
-    loops, machine, table, durations, traced, moved = prepare(plan, blocks, trace=trace)
+    arguments = prepare(plan, blocks, trace=trace)
     mt, nt, kt = plan.counts
     recurrence = tile_recurrence if plan.batch * mt * nt * kt > COMPILE_ABOVE else tile_recurrence.plain
-    times, causes, loads = recurrence(loops, machine, table, durations, traced, moved)
+    times, causes, loads = recurrence(*arguments)
     movements = Movements(
         weight_loads=loads[: 2 * kt].reshape(2, kt),
         activation_loads=loads[2 * kt : 4 * kt].reshape(2, kt),
@@ -43,7 +43,7 @@ def simulate_gemm(plan: Plan, name: str, op: str, *, trace: bool = False) -> Lay
     )
     intervals = {}
     if trace:
-        intervals = {"array": compress(traced), "dma": compress(moved[: times[1]])}
+        intervals = {"array": compress(arguments[-2]), "dma": compress(arguments[-1][: times[1]])}
     stack = {cause: int(cycles) for cause, cycles in zip(CAUSES, causes, strict=True)}
     return account(plan, name, op, int(times[0]), stack, _totals(plan, blocks), movements, intervals)
 
@@ -52,31 +52,29 @@ Blocks = list[list[list[Block]]]
 
 
 def _blocks(plan: Plan) -> Blocks:
-    """The folds of every kind of tile: [m is the last][n is the last][k tile]."""
+    """The folds of every kind of tile: [m is the last][n is the last][kind of K tile]."""
     mt, nt, _ = plan.counts
-    known: dict[tuple[int, int, Any], Block] = {}
+    known: dict[tuple[int, int, int], Block] = {}
 
-    def block(m: int, n: int, runs: Any) -> Block:
-        key = (m, n, runs)
+    def block(m: int, n: int, kind: int) -> Block:
+        key = (m, n, kind)
         if key not in known:
-            known[key] = gemm_block(plan.array, plan.demand, m, n, runs)
+            known[key] = gemm_block(plan.array, plan.demand, m, n, plan.k_kinds[0][kind])
         return known[key]
 
+    kinds = range(len(plan.k_kinds[0]))
     return [
-        [[block(plan.rows_m(mi), plan.rows_n(ni), runs) for runs in plan.k_runs] for ni in (0, nt - 1)]
-        for mi in (0, mt - 1)
+        [[block(plan.rows_m(mi), plan.rows_n(ni), kind) for kind in kinds] for ni in (0, nt - 1)] for mi in (0, mt - 1)
     ]
 
 
-def prepare(
-    plan: Plan, blocks: Blocks | None = None, *, trace: bool = False
-) -> tuple[Table, Table, Table, Table, Table, Table]:
+def prepare(plan: Plan, blocks: Blocks | None = None, *, trace: bool = False) -> tuple[Table, ...]:
     """The arguments of `tile_recurrence` for a plan."""
     mt, nt, kt = plan.counts
     counts = {"m": mt, "n": nt, "k": kt}
     order = plan.tiling.order
-    positions = [order.index(axis) for axis in "mnk"]
-    loops = [plan.batch, *(counts[axis] for axis in order), *positions, plan.weight_reuse]
+    strides = {order[0]: counts[order[1]] * counts[order[2]], order[1]: counts[order[2]], order[2]: 1}
+    loops = [plan.batch, mt, nt, kt, strides["m"], strides["n"], strides["k"]]
     flow = plan.array.dataflow
     machine = [
         flow.preloads,
@@ -89,6 +87,8 @@ def prepare(
     return (
         np.array(loops, np.int64),
         np.array(machine, np.int64),
+        np.array([_stays(plan, counts, strides, operand) for operand in range(3)], np.int64),
+        np.array(plan.k_kinds[1], np.int64),
         _block_table(blocks or _blocks(plan)),
         _durations(plan),
         np.zeros((steps if trace else 0, 2), np.int64),
@@ -96,16 +96,33 @@ def prepare(
     )
 
 
+def _stays(plan: Plan, counts: dict[str, int], strides: dict[str, int], operand: int) -> tuple[int, int, int, int]:
+    """When an operand's tiles are in use: tile s from step (s // d) * period + (s % d) * apart, for ``length`` more steps.
+
+    Returns (d, period, apart, length). Operand 0 is weights, 1 activations, 2 outputs. An operand with no more tiles than
+    slots keeps its d tiles for as long as batch entries share them; else every change of its indices is a new stay.
+    """
+    per_batch = counts["m"] * counts["n"] * counts["k"]
+    free = "mnk"[operand]
+    axes = [axis for axis in "mnk" if axis != free]
+    distinct = counts[axes[0]] * counts[axes[1]]
+    if distinct <= plan.slots[operand]:
+        shared = plan.weight_reuse if operand == 0 else 1
+        apart = max((strides[axis] for axis in axes if counts[axis] > 1), default=0)
+        return distinct, shared * per_batch, apart, (shared - 1) * per_batch + (counts[free] - 1) * strides[free]
+    stride = min(strides[axis] for axis in axes if counts[axis] > 1)
+    return 1, stride, 0, stride - 1
+
+
 def _block_table(blocks: Blocks) -> Table:
     """A row of integers for each block: its times, then its causes."""
-    known: dict[int, list[int]] = {}
-    rows = []
-    for block in (block for m_tiles in blocks for n_tiles in m_tiles for block in n_tiles):
-        row = known.get(id(block))
-        if row is None:
-            times = [block.span, block.end, block.load, block.load_base, block.first_stream, block.stream]
-            row = known[id(block)] = [*times, *block.hold, *block.tail, *block.causes.tolist()]
-        rows.append(row)
+    rows = [
+        [block.span, block.end, block.load, block.load_base, block.first_stream, block.stream]
+        + [*block.hold, *block.tail, *block.causes.tolist()]
+        for of_m in blocks
+        for of_n in of_m
+        for block in of_n
+    ]
     return np.array(rows, np.int64).reshape(2, 2, len(blocks[0][0]), BLOCK_CAUSES + len(CAUSES))
 
 
@@ -115,28 +132,33 @@ def _totals(plan: Plan, blocks: Blocks) -> Table:
     total = np.zeros_like(blocks[0][0][0].counts)
     for m_tiles, of_m in zip((mt - 1, 1), blocks, strict=True):
         for n_tiles, of_n in zip((nt - 1, 1), of_m, strict=True):
-            for block, k_tiles in Counter(of_n).items():
-                total += plan.batch * m_tiles * n_tiles * k_tiles * block.counts
+            for kind, k_tiles in Counter(plan.k_kinds[1]).items():
+                total += plan.batch * m_tiles * n_tiles * k_tiles * of_n[kind].counts
     return total
 
 
 def _durations(plan: Plan) -> Table:
     """DMA cycles: weights [2 * kt], activations [2 * kt], write-back [4], spill [4], first weight and activation load.
 
-    Pairs and fours are indexed by "is the last tile along n, m".
+    Pairs and fours are indexed by "is the last tile along n, m"; the last entry is when everything starts.
     """
     mt, nt, kt = plan.counts
-    firsts = ((0, mt - 1), (0, nt - 1))
-    weights = [plan.load_cycles(0, plan.weight_bits(ni, ki)) for ni in firsts[1] for ki in range(kt)]
-    activations = [plan.load_cycles(1, plan.activation_bits(mi, ki)) for mi in firsts[0] for ki in range(kt)]
-    writes = [plan.write_cycles(mi, ni) for mi in firsts[0] for ni in firsts[1]]
-    spills = [plan.load_cycles(2, plan.spill_bits(mi, ni)) for mi in firsts[0] for ni in firsts[1]]
+    ends = ((0, mt - 1), (0, nt - 1))
+    weights = _each_load(plan, 0, [plan.weight_bits(ni, ki) for ni in ends[1] for ki in range(kt)])
+    activations = _each_load(plan, 1, [plan.activation_bits(mi, ki) for mi in ends[0] for ki in range(kt)])
+    writes = [plan.write_cycles(mi, ni) for mi in ends[0] for ni in ends[1]]
+    spills = [plan.load_cycles(2, plan.spill_bits(mi, ni)) for mi in ends[0] for ni in ends[1]]
     first = [
         plan.load_cycles(0, plan.weight_bits(0, 0) + plan.weights.tensor_bits),
         plan.load_cycles(1, plan.activation_bits(0, 0) + plan.activations.tensor_bits),
         plan.vector_cycles,
     ]
     return np.array(weights + activations + writes + spills + first, np.int64)
+
+
+def _each_load(plan: Plan, operand: int, bits: list[int]) -> list[int]:
+    cycles = {size: plan.load_cycles(operand, size) for size in set(bits)}
+    return [cycles[size] for size in bits]
 
 
 def compress(intervals: Table) -> tuple[Run, ...]:
@@ -163,74 +185,28 @@ def compress(intervals: Table) -> tuple[Run, ...]:
 
 
 @kernel()
-def digits(loops: Table, step: int, into: Table) -> None:
-    """Batch entry and m, n, k tile of a step, into ``into`` (4)."""
-    second, third = loops[2], loops[3]
-    into[0] = step // (loops[1] * second * third)
-    rest = step % (loops[1] * second * third)
-    for position in range(3):
-        digit = rest // (second * third)
-        if position == 1:
-            digit = (rest // third) % second
-        elif position == 2:
-            digit = rest % third
-        for axis in range(3):
-            if loops[4 + axis] == position:
-                into[1 + axis] = digit
-
-
-@kernel()
-def turns(
-    loops: Table, resident: bool, operand: int, here: Table, there: Table, edge: bool, opening: bool
-) -> bool:
-    """Whether the tile of an operand is new at ``here`` (opening; ``there`` is the step before), or used up (the step after).
-
-    Operand 0 (weights) does not depend on m, 1 (activations) on n, 2 (outputs) on k: its free axis. ``edge``: there is no
-    step before or after. A resident operand's tiles stay while the free axis and the batch entries that share it go on.
-    """
-    share = loops[7] if operand == 0 else 1
-    if resident:
-        if opening:
-            return bool(here[1 + operand] == 0 and here[0] % share == 0)
-        last = loops[1 + loops[4 + operand]] - 1
-        return bool(here[1 + operand] == last and (here[0] % share == share - 1 or here[0] == loops[0] - 1))
-    if edge or here[0] != there[0]:
-        return True
-    for axis in range(3):
-        if axis != operand and here[1 + axis] != there[1 + axis]:
-            return True
-    return False
-
-
-@kernel()
-def next_opening(loops: Table, resident: bool, operand: int, step: int, here: Table, there: Table) -> int:
-    """First step from ``step`` on that needs a new tile of the operand, its digits left in ``here``; or the step count."""
-    steps = loops[0] * loops[1] * loops[2] * loops[3]
-    while step < steps:
-        digits(loops, step, here)
-        if step > 0:
-            digits(loops, step - 1, there)
-        if turns(loops, resident, operand, here, there, step == 0, True):
-            return step
-        step += 1
-    return steps
-
-
-@kernel()
 def tile_recurrence(
-    loops: Table, machine: Table, blocks: Table, durations: Table, traced: Table, moved: Table
+    loops: Table,
+    machine: Table,
+    stays: Table,
+    k_kinds: Table,
+    blocks: Table,
+    durations: Table,
+    traced: Table,
+    moved: Table,
 ) -> tuple[Table, Table, Table]:
     """Times of all tiles, one after the other: when operands arrive, when the array starts and ends, when results are written.
 
-    ``loops``: batch, counts of the three loops, positions of m, n, k among them, weight reuse. ``machine``: preloads,
-    fold overlap, DRAM latency, slots of weights, activations and outputs, column operand is weights. ``blocks``:
-    `_blocks`; ``durations``: `_durations`; ``traced`` and ``moved`` take (start, end) of array and DMA when not empty.
+    ``loops``: batch, tiles along m, n, k, and how many steps apart neighbours along m, n and k are. ``machine``: preloads,
+    fold overlap, DRAM latency, slots of weights, activations and outputs, column operand is weights. ``stays``: `_stays` of
+    each operand; ``k_kinds``: which kind each K tile is; ``blocks``: `_block_table`; ``durations``: `_durations`; ``traced``
+    and ``moved`` take (start, end) of array and DMA when not empty.
 
     Returns (end, number of DMA transfers), cycles by cause, and how often each load and spill happened:
     weights [2 * kt], activations [2 * kt], partial sums loaded [4] and spilled [4].
     """
-    steps = loops[0] * loops[1] * loops[2] * loops[3]
-    mt, nt, kt = loops[1 + loops[4]], loops[1 + loops[5]], loops[1 + loops[6]]
+    mt, nt, kt = loops[1], loops[2], loops[3]
+    steps = loops[0] * mt * nt * kt
     preloads, overlap, latency = machine[0] == 1, machine[1] == 1, machine[2]
     wait_stationary = 2 if machine[6] == 1 else 3
     write_at, spill_at, first_at = 4 * kt, 4 * kt + 4, 4 * kt + 8
@@ -238,38 +214,34 @@ def tile_recurrence(
     causes = np.zeros(6, np.int64)
     loads = np.zeros(4 * kt + 8, np.int64)
     slots = machine[3:6]
-    resident = np.array([nt * kt <= slots[0], mt * kt <= slots[1], mt * nt <= slots[2]])
-    here, there, ahead = np.zeros(4, np.int64), np.zeros(4, np.int64), np.zeros(4, np.int64)
+    # The next tile of each operand to be issued to DMA, to be used, and to be given up, and the step at which it is.
+    issued, opened, closed = np.zeros(3, np.int64), np.zeros(3, np.int64), np.zeros(3, np.int64)
+    issue_at, open_at = np.zeros(3, np.int64), np.zeros(3, np.int64)
+    close_at = stays[:, 3].copy()
+    waiting = slots.copy()
 
     begin = durations[first_at + 2]
     bus = begin
     transfers = 0
     ready = np.full((3, 2), begin)
     freed = np.full(2, begin)
-    opened, closed, issued, pointer = (
-        np.zeros(3, np.int64),
-        np.zeros(3, np.int64),
-        np.zeros(3, np.int64),
-        np.zeros(3, np.int64),
-    )
-    for operand in range(3):
-        pointer[operand] = next_opening(loops, resident[operand], operand, 0, ahead, there)
-
     array_end = stream_end = last_start = release = begin
     previous = blocks[0, 0, 0]
     for step in range(-1, steps):
         if step >= 0:
-            digits(loops, step, here)
-            if step > 0:
-                digits(loops, step - 1, there)
+            here_k = (step // loops[6]) % kt
+            m_edge = 1 if (step // loops[4]) % mt == mt - 1 else 0
+            n_edge = 1 if (step // loops[5]) % nt == nt - 1 else 0
+            block = blocks[m_edge, n_edge, k_kinds[here_k]]
             available, waited = begin, 2
             for operand in range(3):
-                if turns(loops, resident[operand], operand, here, there, step == 0, True):
+                if open_at[operand] == step:
                     moment = ready[operand, opened[operand] % slots[operand]]
                     opened[operand] += 1
+                    serial, d = opened[operand], stays[operand, 0]
+                    open_at[operand] = serial // d * stays[operand, 1] + serial % d * stays[operand, 2]
                     if moment > available:
                         available, waited = moment, 2 + operand
-            block = blocks[1 if here[1] == mt - 1 else 0, 1 if here[2] == nt - 1 else 0, here[3]]
 
             # The gap between the previous tile's last stream and this tile's first, cause by cause.
             if preloads:
@@ -305,27 +277,26 @@ def tile_recurrence(
                 traced[step, 0] = load_start
                 traced[step, 1] = release
 
-            edge = step + 1 == steps
-            if not edge:
-                digits(loops, step + 1, there)
-        for operand in range(2):
-            closed[operand] = (
-                slots[operand]
-                if step < 0
-                else turns(loops, resident[operand], operand, here, there, edge, False)
-            )
+            for operand in range(3):
+                waiting[operand] = 1 if close_at[operand] == step else 0
+                if waiting[operand] == 1:
+                    serial, d = closed[operand] + 1, stays[operand, 0]
+                    close_at[operand] = serial // d * stays[operand, 1] + serial % d * stays[operand, 2] + stays[operand, 3]
+                    closed[operand] = serial
 
         # DMA serves, in this order, what the end of this tile allows: loads by need, then the write-back, then partial sums.
         while True:
             operand = 0
-            need = pointer[0] if closed[0] > 0 else steps
-            if closed[1] > 0 and pointer[1] < need:
-                operand, need = 1, pointer[1]
+            need = issue_at[0] if waiting[0] > 0 else steps
+            if waiting[1] > 0 and issue_at[1] < need:
+                operand, need = 1, issue_at[1]
             if need >= steps:
                 break
-            digits(loops, need, ahead)
-            last = ahead[2] == nt - 1 if operand == 0 else ahead[1] == mt - 1
-            entry = operand * 2 * kt + (kt if last else 0) + ahead[3]
+            if operand == 0:
+                last = (need // loops[5]) % nt == nt - 1
+            else:
+                last = (need // loops[4]) % mt == mt - 1
+            entry = operand * 2 * kt + (kt if last else 0) + (need // loops[6]) % kt
             loads[entry] += 1
             moment = max(bus, release)
             bus = moment + (durations[entry] if issued[operand] > 0 else durations[first_at + operand])
@@ -334,36 +305,31 @@ def tile_recurrence(
                 moved[transfers, 1] = bus
             transfers += 1
             ready[operand, issued[operand] % slots[operand]] = bus + latency
+            waiting[operand] -= 1
             issued[operand] += 1
-            closed[operand] -= 1
-            pointer[operand] = next_opening(loops, resident[operand], operand, need + 1, ahead, there)
-            if step >= 0 and not edge:
-                digits(loops, step + 1, there)
-        if step >= 0:
-            free_slots = 1 if turns(loops, resident[2], 2, here, there, edge, False) else 0
-            if free_slots:
-                kind = (2 if here[1] == mt - 1 else 0) + (1 if here[2] == nt - 1 else 0)
-                moment = max(bus, release)
-                if here[3] == kt - 1:
-                    bus = moment + durations[write_at + kind]
-                else:
-                    bus = moment + durations[spill_at + kind]
-                    loads[4 * kt + 4 + kind] += 1
-                if moved.shape[0]:
-                    moved[transfers, 0] = moment
-                    moved[transfers, 1] = bus
-                transfers += 1
-                freed[closed[2] % slots[2]] = bus
-                closed[2] += 1
-        else:
-            free_slots = slots[2]
-        while free_slots > 0 and pointer[2] < steps:
+            serial, d = issued[operand], stays[operand, 0]
+            issue_at[operand] = serial // d * stays[operand, 1] + serial % d * stays[operand, 2]
+        if step >= 0 and waiting[2] > 0:
+            kind = 2 * m_edge + n_edge
+            moment = max(bus, release)
+            if here_k == kt - 1:
+                bus = moment + durations[write_at + kind]
+            else:
+                bus = moment + durations[spill_at + kind]
+                loads[4 * kt + 4 + kind] += 1
+            if moved.shape[0]:
+                moved[transfers, 0] = moment
+                moved[transfers, 1] = bus
+            transfers += 1
+            freed[(closed[2] - 1) % slots[2]] = bus
+        while waiting[2] > 0 and issue_at[2] < steps:
             # The next output tile of this slot: free once its predecessor is written; its partial sums come back first.
-            digits(loops, pointer[2], ahead)
+            need = issue_at[2]
             slot = issued[2] % slots[2]
             ready[2, slot] = freed[slot]
-            if ahead[3] > 0:
-                kind = (2 if ahead[1] == mt - 1 else 0) + (1 if ahead[2] == nt - 1 else 0)
+            if (need // loops[6]) % kt > 0:
+                kind = 2 if (need // loops[4]) % mt == mt - 1 else 0
+                kind += 1 if (need // loops[5]) % nt == nt - 1 else 0
                 loads[4 * kt + kind] += 1
                 moment = max(bus, release)
                 bus = moment + durations[spill_at + kind]
@@ -372,9 +338,10 @@ def tile_recurrence(
                     moved[transfers, 1] = bus
                 transfers += 1
                 ready[2, slot] = bus + latency
+            waiting[2] -= 1
             issued[2] += 1
-            free_slots -= 1
-            pointer[2] = next_opening(loops, resident[2], 2, pointer[2] + 1, ahead, there)
+            serial, d = issued[2], stays[2, 0]
+            issue_at[2] = serial // d * stays[2, 1] + serial % d * stays[2, 2]
 
     # The last tile drains; then its results are written back.
     if preloads:

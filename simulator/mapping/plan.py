@@ -108,6 +108,13 @@ class Plan:
             for low in range(0, self.k, self.tiling.k)
         )
 
+    @cached_property
+    def k_kinds(self) -> tuple[tuple[tuple[KRun, ...], ...], tuple[int, ...]]:
+        """The different K tiles by their chunks, and which of them each K tile is: few, however many tiles there are."""
+        kinds: dict[tuple[KRun, ...], int] = {}
+        which = tuple(kinds.setdefault(runs, len(kinds)) for runs in self.k_runs)
+        return tuple(kinds), which
+
     @property
     def k_limit(self) -> int:
         """Most of K that one fold holds; 0 where K is streamed."""
