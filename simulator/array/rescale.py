@@ -86,7 +86,9 @@ def _exact_scales(scales: npt.NDArray[np.float64]) -> Exact:
     return exact
 
 
-def correct(partial: Integers, weights: Operand, activations: Operand, where: tuple[int, int, slice, slice, int, int]) -> Exact:
+def correct(
+    partial: Integers, weights: Operand, activations: Operand, where: tuple[int, int, slice, slice, int, int]
+) -> Exact:
     """Partial sums (m, n) of K [low, high) without the operands' zero points.
 
     ``where``: batch entry of the weights and of the activations, rows of m and of n, low, high.
@@ -99,7 +101,9 @@ def correct(partial: Integers, weights: Operand, activations: Operand, where: tu
     return partial.astype(object) - w_zero * a_sum - a_zero * w_sum + (high - low) * w_zero * a_zero
 
 
-def accumulate_scaled(accumulator: Integers, partial: Integers, exponent: int, w_scale: Exact, a_scale: Exact) -> Exact:
+def accumulate_scaled(
+    accumulator: Integers, partial: Integers, exponent: int, w_scale: Exact, a_scale: Exact
+) -> Exact:
     """accumulator + partial * w_scale * a_scale, rounded once to FP32.
 
     ``accumulator`` and the result are integers times 2**-149, ``partial`` times 2**exponent.
@@ -111,9 +115,13 @@ def accumulate_scaled(accumulator: Integers, partial: Integers, exponent: int, w
     return round_to_float(total, common, FP32)
 
 
-def finish(sums: Integers, exponent: int, w_scale: Exact, a_scale: Exact, tensor_scale: int) -> npt.NDArray[np.float32]:
+def finish(
+    sums: Integers, exponent: int, w_scale: Exact, a_scale: Exact, tensor_scale: int
+) -> npt.NDArray[np.float32]:
     """The output stage: sums * scales, rounded once to FP32. ``tensor_scale``: product of both tensors' second levels."""
     product = sums.astype(object) * w_scale * a_scale * tensor_scale
     rounded = round_to_float(product, exponent + 4 * SCALE_EXPONENT, FP32)
     scale = 1 << -FP32.low
-    return np.array([np.float32(int(value) / scale) for value in rounded.reshape(-1)], np.float32).reshape(sums.shape)
+    return np.array([np.float32(int(value) / scale) for value in rounded.reshape(-1)], np.float32).reshape(
+        sums.shape
+    )

@@ -155,7 +155,9 @@ def _traffic(plan: Plan, moved: Movements) -> _Traffic:
     weights = first(0, plan.weight_bits(0, 0), plan.weights.tensor_bits)
     activations = first(1, plan.activation_bits(0, 0), plan.activations.tensor_bits)
     for edge, (mi, ni) in enumerate(((0, 0), (mt - 1, nt - 1))):
-        for bits, times in _by_size(moved.weight_loads[edge], [plan.weight_bits(ni, ki) for ki in range(kt)]).items():
+        for bits, times in _by_size(
+            moved.weight_loads[edge], [plan.weight_bits(ni, ki) for ki in range(kt)]
+        ).items():
             weights += times * load(0, bits)
         sizes = [plan.activation_bits(mi, ki) for ki in range(kt)]
         for bits, times in _by_size(moved.activation_loads[edge], sizes).items():

@@ -171,7 +171,9 @@ class Controller:
 class OutputController(Controller):
     """Outputs stationary: both operands stream, results drain."""
 
-    def __init__(self, system: System, stack: dict[str, int], tally: dict[str, int], function: Function | None) -> None:
+    def __init__(
+        self, system: System, stack: dict[str, int], tally: dict[str, int], function: Function | None
+    ) -> None:
         super().__init__(system, stack, tally)
         self.registers = OutputStationaryArray(self.array, function)
 
@@ -231,7 +233,9 @@ class OutputController(Controller):
 class PreloadController(Controller):
     """One operand is preloaded and stays; the other streams."""
 
-    def __init__(self, system: System, stack: dict[str, int], tally: dict[str, int], function: Function | None) -> None:
+    def __init__(
+        self, system: System, stack: dict[str, int], tally: dict[str, int], function: Function | None
+    ) -> None:
         super().__init__(system, stack, tally)
         self.registers = OperandStationaryArray(self.array, function)
         self.loading: Fold | None = None

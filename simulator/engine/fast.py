@@ -64,7 +64,8 @@ def _blocks(plan: Plan) -> Blocks:
 
     kinds = range(len(plan.k_kinds[0]))
     return [
-        [[block(plan.rows_m(mi), plan.rows_n(ni), kind) for kind in kinds] for ni in (0, nt - 1)] for mi in (0, mt - 1)
+        [[block(plan.rows_m(mi), plan.rows_n(ni), kind) for kind in kinds] for ni in (0, nt - 1)]
+        for mi in (0, mt - 1)
     ]
 
 
@@ -96,7 +97,9 @@ def prepare(plan: Plan, blocks: Blocks | None = None, *, trace: bool = False) ->
     )
 
 
-def _stays(plan: Plan, counts: dict[str, int], strides: dict[str, int], operand: int) -> tuple[int, int, int, int]:
+def _stays(
+    plan: Plan, counts: dict[str, int], strides: dict[str, int], operand: int
+) -> tuple[int, int, int, int]:
     """When an operand's tiles are in use: tile s from step (s // d) * period + (s % d) * apart, for ``length`` more steps.
 
     Returns (d, period, apart, length). Operand 0 is weights, 1 activations, 2 outputs. An operand with no more tiles than
@@ -109,7 +112,12 @@ def _stays(plan: Plan, counts: dict[str, int], strides: dict[str, int], operand:
     if distinct <= plan.slots[operand]:
         shared = plan.weight_reuse if operand == 0 else 1
         apart = max((strides[axis] for axis in axes if counts[axis] > 1), default=0)
-        return distinct, shared * per_batch, apart, (shared - 1) * per_batch + (counts[free] - 1) * strides[free]
+        return (
+            distinct,
+            shared * per_batch,
+            apart,
+            (shared - 1) * per_batch + (counts[free] - 1) * strides[free],
+        )
     stride = min(strides[axis] for axis in axes if counts[axis] > 1)
     return 1, stride, 0, stride - 1
 
@@ -257,7 +265,9 @@ def tile_recurrence(
                 held, rescaled, base = 0, 0, 0
                 if step > 0:
                     base = max(0 if overlap else previous[TAIL], previous[HOLD] - block[FIRST_STREAM])
-                    rescaled = max(0 if overlap else previous[TAIL + 1], previous[HOLD + 1] - block[FIRST_STREAM])
+                    rescaled = max(
+                        0 if overlap else previous[TAIL + 1], previous[HOLD + 1] - block[FIRST_STREAM]
+                    )
                     held = max(0 if overlap else previous[TAIL + 2], previous[HOLD + 2] - block[FIRST_STREAM])
                 start = max(stream_end + held, available)
                 load_start = start
@@ -281,7 +291,9 @@ def tile_recurrence(
                 waiting[operand] = 1 if close_at[operand] == step else 0
                 if waiting[operand] == 1:
                     serial, d = closed[operand] + 1, stays[operand, 0]
-                    close_at[operand] = serial // d * stays[operand, 1] + serial % d * stays[operand, 2] + stays[operand, 3]
+                    close_at[operand] = (
+                        serial // d * stays[operand, 1] + serial % d * stays[operand, 2] + stays[operand, 3]
+                    )
                     closed[operand] = serial
 
         # DMA serves, in this order, what the end of this tile allows: loads by need, then the write-back, then partial sums.

@@ -97,7 +97,11 @@ def _folds_of_tile(plan: Plan, tile: int, step: Step) -> Iterator[Fold]:
     chunks = [chunk for run in plan.k_runs[step.ki] for _ in range(run.count) for chunk in run.pattern]
     for cols in _pieces(begin[flow.cols_hold], size[flow.cols_hold], array.cols):
         c = cols.stop - cols.start
-        row_pieces = [slice(0, 0)] if flow.preloads else _pieces(begin[flow.rows_hold], size[flow.rows_hold], array.rows)
+        row_pieces = (
+            [slice(0, 0)]
+            if flow.preloads
+            else _pieces(begin[flow.rows_hold], size[flow.rows_hold], array.rows)
+        )
         for rows in row_pieces:
             low = group_low = begin["k"]
             for chunk in chunks:

@@ -82,5 +82,7 @@ def program(plan: Plan, stays: list[list[Visit]], steps: list[Step]) -> list[Tra
             if visit.tile.ki > 0:
                 ordered.append(((release, 2, visit.opening, operand), Transfer(release, "restore", visit)))
             done = steps[visit.closing].ki == kt - 1
-            ordered.append(((visit.closing, 1, 0, operand), Transfer(visit.closing, "write" if done else "spill", visit)))
+            ordered.append(
+                ((visit.closing, 1, 0, operand), Transfer(visit.closing, "write" if done else "spill", visit))
+            )
     return [transfer for _, transfer in sorted(ordered, key=lambda item: item[0])]

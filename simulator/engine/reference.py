@@ -83,7 +83,10 @@ class _Machine:
         self.stack["wait_writeback"] += end - array_end
         intervals = {}
         if trace:
-            intervals = {"array": _as_runs([(self.begins[tile], self.ends[tile]) for tile in self.ends]), "dma": _as_runs(self.transfers)}
+            intervals = {
+                "array": _as_runs([(self.begins[tile], self.ends[tile]) for tile in self.ends]),
+                "dma": _as_runs(self.transfers),
+            }
         tally = np.array([self.tally[counter] for counter in COUNTERS], np.int64)
         record = account(self.plan, name, op, end, self.stack, tally, self.moved, intervals)
         return record, self.results()
@@ -170,7 +173,9 @@ class _Machine:
         operand, batch = self.operand(flow.row_operand, fold)
         if not flow.preloads:
             return _over_lanes(operand.integers[batch, fold.rows], fold, step, lanes)
-        values = operand.integers[batch, self.streamed(fold).start + step, fold.low : fold.low + fold.chunk.size]
+        values = operand.integers[
+            batch, self.streamed(fold).start + step, fold.low : fold.low + fold.chunk.size
+        ]
         words = np.zeros((fold.r, lanes), object)
         words.reshape(-1)[: len(values)] = values
         return words
@@ -217,7 +222,9 @@ class _Machine:
             return
         w_batch = batch // self.plan.weight_reuse
         weights, activations = operands.weights, operands.activations
-        total = correct(total, weights, activations, (w_batch, batch, m, n, fold.group_low, fold.low + chunk.size))
+        total = correct(
+            total, weights, activations, (w_batch, batch, m, n, fold.group_low, fold.low + chunk.size)
+        )
         w_scale = _group_scale(weights, w_batch, n, fold.group_low)[None, :]
         a_scale = _group_scale(activations, batch, m, fold.group_low)[:, None]
         before = self.scaled[here] if chunk.reads_scaled else np.zeros_like(total)
@@ -237,7 +244,10 @@ class _Machine:
                 w_scale, a_scale = _row_scale(weights, w_batch), _row_scale(activations, batch)
             else:
                 where = (w_batch, batch, everything, everything, 0, plan.k)
-                sums, exponent = correct(self.partial[batch], weights, activations, where), self.operands.function.exponent
+                sums, exponent = (
+                    correct(self.partial[batch], weights, activations, where),
+                    self.operands.function.exponent,
+                )
                 w_scale, a_scale = weights.scales[w_batch, :, 0], activations.scales[batch, :, 0]
             second = weights.tensor_scale * activations.tensor_scale
             finished[batch] = finish(sums, exponent, w_scale[None, :], a_scale[:, None], second)

@@ -68,7 +68,9 @@ class _Shifting:
 class _Skew:
     """Registers at an edge: word i enters the array ``delay * i`` cycles after word 0."""
 
-    def __init__(self, size: int, delay: int, lanes: int, dtype: np.dtype[np.int64] | np.dtype[np.object_]) -> None:
+    def __init__(
+        self, size: int, delay: int, lanes: int, dtype: np.dtype[np.int64] | np.dtype[np.object_]
+    ) -> None:
         depth = delay * (size - 1) + 1
         self.words = np.zeros((depth, size, lanes), dtype)
         self.folds = np.full((depth, size), BUBBLE)
@@ -140,10 +142,18 @@ class OutputStationaryArray:
         row_words, row_folds, row_steps = self.row_edge.out
         col_words, col_folds, _ = self.col_edge.out
         if not self.array.dataflow.skewed:
-            self.row_words[:], self.row_folds[:], self.steps[:] = row_words[:, None], row_folds[:, None], row_steps[:, None]
+            self.row_words[:], self.row_folds[:], self.steps[:] = (
+                row_words[:, None],
+                row_folds[:, None],
+                row_steps[:, None],
+            )
             self.col_words[:], self.col_folds[:] = col_words[None], col_folds[None]
             return
-        for registers, entering in ((self.row_words, row_words), (self.row_folds, row_folds), (self.steps, row_steps)):
+        for registers, entering in (
+            (self.row_words, row_words),
+            (self.row_folds, row_folds),
+            (self.steps, row_steps),
+        ):
             registers[:, 1:] = registers[:, :-1].copy()
             registers[:, 0] = entering
         for registers, entering in ((self.col_words, col_words), (self.col_folds, col_folds)):
@@ -162,7 +172,9 @@ class OutputStationaryArray:
             self.owner[copy][first] = fold
             self.accumulators[copy][first] = 0
             if self.function is not None:
-                self.accumulators[copy][mask] = self._step(self.accumulators[copy][mask], row_words[mask], col_words[mask])
+                self.accumulators[copy][mask] = self._step(
+                    self.accumulators[copy][mask], row_words[mask], col_words[mask]
+                )
             self.complete[copy][mask & (steps == shape.steps - 1)] = True
 
     def _step(self, partial: Words, row_words: Words, col_words: Words) -> Words:
@@ -201,7 +213,10 @@ class OutputStationaryArray:
             return
         fold, shape = queue[0], self.shapes[queue[0]]
         copy = fold % len(self.accumulators)
-        if not (self.complete[copy, : shape.r, column].all() and (self.owner[copy, : shape.r, column] == fold).all()):
+        if not (
+            self.complete[copy, : shape.r, column].all()
+            and (self.owner[copy, : shape.r, column] == fold).all()
+        ):
             return
         if any(word.row_at(now) < shape.r for word in self.chains[column]):
             raise HazardError(f"fold {fold} finds the shift chain of column {column} occupied")
@@ -244,7 +259,9 @@ class OperandStationaryArray:
         """A fold's preload starts in this cycle."""
         self.shapes[shape.fold] = shape
 
-    def tick(self, fold: int, step: int, rows: Words | None, load: tuple[int, int, Words | None]) -> list[Departure]:
+    def tick(
+        self, fold: int, step: int, rows: Words | None, load: tuple[int, int, Words | None]
+    ) -> list[Departure]:
         """One cycle, in which a streamed step enters, and a stationary word row: (fold, row, words); bubbles are -1."""
         shape = self.shapes.get(fold)
         self.row_edge.shift(fold, step, rows, shape.r if shape else 0)
@@ -269,7 +286,11 @@ class OperandStationaryArray:
         shape = self.shapes.get(fold)
         self.load_edge.shift(fold, row, words, shape.c if shape else 0)
         entering, folds, rows = self.load_edge.out
-        for registers, new in ((self.chain_words, entering), (self.chain_folds, folds), (self.chain_rows, rows)):
+        for registers, new in (
+            (self.chain_words, entering),
+            (self.chain_folds, folds),
+            (self.chain_rows, rows),
+        ):
             registers[1:] = registers[:-1].copy()
             registers[0] = new
         for i in range(self.array.rows):
@@ -306,5 +327,6 @@ class OperandStationaryArray:
         words, folds, steps = self.partials[0]
         last = (folds != BUBBLE) & (np.arange(self.array.rows)[:, None] == self._by_fold(folds, "r") - 1)
         return [
-            Departure(int(folds[i, j]), int(steps[i, j]), int(j), words[i, j]) for i, j in zip(*np.nonzero(last), strict=True)
+            Departure(int(folds[i, j]), int(steps[i, j]), int(j), words[i, j])
+            for i, j in zip(*np.nonzero(last), strict=True)
         ]

@@ -16,7 +16,9 @@ from simulator.array.schedule import CAUSES, COUNTERS
 
 ENDLESS = Port(1 << 60, 1 << 60, False, 1 << 20)
 IDEAL = Demand(ENDLESS, ENDLESS, ENDLESS, 8, 8, 32, 32, 0, 0, 1)
-SCALESIM = list(csv.DictReader((Path(__file__).parents[1] / "data" / "scalesim_cases.csv").read_text().splitlines()))
+SCALESIM = list(
+    csv.DictReader((Path(__file__).parents[1] / "data" / "scalesim_cases.csv").read_text().splitlines())
+)
 
 
 def array(dataflow: str, rows: int, cols: int, **settings: object) -> Array:
@@ -37,13 +39,17 @@ def cycles(machine: Array, m: int, k: int, n: int) -> int:
     return block.load + block.end
 
 
-@pytest.mark.parametrize("case", SCALESIM, ids=lambda c: f"{c['dataflow']}-{c['rows']}x{c['cols']}-{c['name']}")
+@pytest.mark.parametrize(
+    "case", SCALESIM, ids=lambda c: f"{c['dataflow']}-{c['rows']}x{c['cols']}-{c['name']}"
+)
 def test_demand_lines_of_scalesim(case: dict[str, str]) -> None:
     machine = array(case["dataflow"], int(case["rows"]), int(case["cols"]), full_edge_folds=True)
     assert cycles(machine, int(case["M"]), int(case["K"]), int(case["N"])) == int(case["demand_lines"])
 
 
-@pytest.mark.parametrize("case", SCALESIM[::7], ids=lambda c: f"{c['dataflow']}-{c['rows']}x{c['cols']}-{c['name']}")
+@pytest.mark.parametrize(
+    "case", SCALESIM[::7], ids=lambda c: f"{c['dataflow']}-{c['rows']}x{c['cols']}-{c['name']}"
+)
 def test_words_read_and_results_written_are_scalesims(case: dict[str, str]) -> None:
     """SCALE-Sim 3.0.0 adds R + C output writes per output-stationary fold, which no result needs: taken off here.
 
@@ -53,7 +59,9 @@ def test_words_read_and_results_written_are_scalesims(case: dict[str, str]) -> N
     m, k, n = int(case["M"]), int(case["K"]), int(case["N"])
     machine = array(case["dataflow"], rows, cols, full_edge_folds=True)
     word = Port(1 << 60, 1 << 60, False, 1)
-    counted = replace(IDEAL, weights=word, activations=word, outputs=word, weight_bits=1, activation_bits=1, partial_bits=1)
+    counted = replace(
+        IDEAL, weights=word, activations=word, outputs=word, weight_bits=1, activation_bits=1, partial_bits=1
+    )
     limit = rows if machine.dataflow.preloads else 0
     block = gemm_block(machine, counted, m, n, chunk_k(0, k, (), limit))
     count = dict(zip(COUNTERS, block.counts.tolist(), strict=True))
@@ -77,7 +85,15 @@ def test_words_read_and_results_written_are_scalesims(case: dict[str, str]) -> N
     lanes=st.integers(1, 4),
 )
 def test_closed_form_is_the_sum_over_folds(
-    dataflow: str, shape: tuple[int, int, int], size: tuple[int, int], p: int, ii: int, full: bool, overlap: bool, shift: bool, lanes: int
+    dataflow: str,
+    shape: tuple[int, int, int],
+    size: tuple[int, int],
+    p: int,
+    ii: int,
+    full: bool,
+    overlap: bool,
+    shift: bool,
+    lanes: int,
 ) -> None:
     """The table "time of a fold" of the concepts page, fold by fold in a loop."""
     m, k, n = shape
@@ -135,7 +151,12 @@ def test_groups_cut_k_at_every_edge_of_either_operand() -> None:
 
 @given(k=st.integers(1, 60), group=st.integers(1, 20), limit=st.integers(0, 9))
 def test_chunks_cover_k_once_and_end_with_their_group(k: int, group: int, limit: int) -> None:
-    chunks = [c for run in chunk_k(0, k, scale_edges(k, (group,)), limit) for _ in range(run.count) for c in run.pattern]
+    chunks = [
+        c
+        for run in chunk_k(0, k, scale_edges(k, (group,)), limit)
+        for _ in range(run.count)
+        for c in run.pattern
+    ]
     assert sum(chunk.size for chunk in chunks) == k
     assert sum(chunk.rescaled for chunk in chunks) == -(-k // group)
     assert sum(chunk.reads_scaled for chunk in chunks) == -(-k // group) - 1

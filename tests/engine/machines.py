@@ -150,7 +150,9 @@ def operands_for(plan: Plan, data: dict[str, Any], seed: int) -> tuple[Operands,
     """Random operands of a plan, and the two quantized tensors they are from."""
     random = np.random.default_rng(seed)
     weights = quantize(random.normal(size=(plan.batch * plan.n, plan.k)).astype(np.float32), plan.weights)
-    activations = quantize(random.laplace(size=(plan.batch * plan.m, plan.k)).astype(np.float32), plan.activations)
+    activations = quantize(
+        random.laplace(size=(plan.batch * plan.m, plan.k)).astype(np.float32), plan.activations
+    )
     function = load_accelerator(data).element.function(plan.weights, plan.activations)
     return (
         Operands(operand(weights, plan.batch, plan.n), operand(activations, plan.batch, plan.m), function),

@@ -47,7 +47,9 @@ def wrapped(value: Fraction, bits: int) -> Fraction:
 class Oracle:
     """Results of a GEMM from two quantized tensors and the documented order of additions."""
 
-    def __init__(self, plan: Plan, accumulator: str, weights: QuantizedTensor, activations: QuantizedTensor) -> None:
+    def __init__(
+        self, plan: Plan, accumulator: str, weights: QuantizedTensor, activations: QuantizedTensor
+    ) -> None:
         self.plan, self.accumulator = plan, accumulator
         self.tensors = {"w": weights, "a": activations}
         self.values = {
@@ -168,7 +170,12 @@ def test_every_format_in_every_dataflow_equals_rational_arithmetic(
     deadline=None,
     suppress_health_check=[HealthCheck.filter_too_much, HealthCheck.too_slow, HealthCheck.data_too_large],
 )
-@given(machine=accelerators(INTEGER_PAIRS + FLOAT_PAIRS), sizes=st.tuples(*[st.integers(1, 7)] * 2), k=st.integers(1, 24), seed=st.integers(0, 99))
+@given(
+    machine=accelerators(INTEGER_PAIRS + FLOAT_PAIRS),
+    sizes=st.tuples(*[st.integers(1, 7)] * 2),
+    k=st.integers(1, 24),
+    seed=st.integers(0, 99),
+)
 def test_random_machines_compute_the_documented_sums(
     machine: tuple[dict[str, Any], tuple[str, str]], sizes: tuple[int, int], k: int, seed: int
 ) -> None:
