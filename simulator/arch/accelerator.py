@@ -2,26 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import cached_property
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from simulator.array import DATAFLOWS, Array, Dataflow
+from simulator.config import validate
 from simulator.errors import InputError
 from simulator.formats import Format
-from simulator.pe import pe_model
+from simulator.pe import FAMILIES, pe_model
 from simulator.pe.protocol import ProcessingElement
 from simulator.units import BITS_PER_BYTE, GIGA, KIB, ceil_div, exact
 
-Size = Annotated[int, Field(ge=1, le=1 << 16, strict=True)]
+Size = Annotated[int, Field(ge=1, le=1 << 16)]
 Order = Literal["mnk", "mkn", "nmk", "nkm", "kmn", "knm"]
 
 
 class Section(BaseModel):
     """Base of all sections: no unknown keys, no changes after loading."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
 class ArraySection(Section):
@@ -79,12 +81,12 @@ class BufferSection(Section):
 
     kib: Annotated[float, Field(gt=0, le=1 << 20)]
     """Capacity of all banks, KiB of 1024 bytes."""
-    banks: Annotated[int, Field(ge=1, le=1024, strict=True)] = 2
-    width_bits: Annotated[int, Field(ge=8, le=1 << 16, strict=True)] = 256
+    banks: Annotated[int, Field(ge=1, le=1024)] = 2
+    width_bits: Annotated[int, Field(ge=8, le=1 << 16)] = 256
     """Bits that one bank reads or writes in a cycle."""
     ports: Literal["1rw", "1r1w"] = "1rw"
     """1rw: a bank reads or writes in a cycle. 1r1w: both."""
-    buffering: Literal[1, 2] = 2
+    buffering: Annotated[int, Field(ge=1, le=2)] = 2
     """2: the next tile is loaded while this one is used. 1: one tile, the whole capacity."""
 
     @model_validator(mode="after")
@@ -142,9 +144,9 @@ class VectorSection(Section):
 class MappingSection(Section):
     """How GEMMs are tiled; what is left out is searched for."""
 
-    tile_m: Annotated[int, Field(ge=1, le=1 << 31, strict=True)] | None = None
-    tile_n: Annotated[int, Field(ge=1, le=1 << 31, strict=True)] | None = None
-    tile_k: Annotated[int, Field(ge=1, le=1 << 31, strict=True)] | None = None
+    tile_m: Annotated[int, Field(ge=1, le=1 << 31)] | None = None
+    tile_n: Annotated[int, Field(ge=1, le=1 << 31)] | None = None
+    tile_k: Annotated[int, Field(ge=1, le=1 << 31)] | None = None
     order: Order | None = None
     """Loops over tiles, outermost first: nmk keeps outputs in the buffer until their K is complete."""
 
@@ -169,17 +171,11 @@ class Accelerator(Section):
     @field_validator("pe", mode="before")
     @classmethod
     def _of_family(cls, value: Any) -> Any:
-        if not isinstance(value, dict):
-            raise ValueError("holds a PE's parameters: family, weights, activations, ...")
+        if not isinstance(value, Mapping):
+            raise InputError("must hold a PE's parameters", value=value, allowed="family, weights, ...")
         if "family" not in value:
-            raise ValueError("family is missing; allowed: mac")
-        try:
-            model = pe_model(value["family"])
-        except InputError as error:
-            raise ValueError(
-                error.problem + (f"; allowed: {error.allowed}" if error.allowed else "")
-            ) from None
-        return model.model_validate(value)
+            raise InputError("this key is missing", key="family", allowed=", ".join(FAMILIES))
+        return validate(pe_model(value["family"]), value)
 
     @model_validator(mode="after")
     def _bandwidth_is_positive(self) -> Accelerator:

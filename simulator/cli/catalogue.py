@@ -138,7 +138,7 @@ def archs() -> str:
 def arch_in_full(name: str) -> str:
     """An accelerator as YAML with every key. Raises InputError: no such accelerator, or a faulty file."""
     from simulator.arch import load_accelerator
-    from simulator.workload.yaml_file import dump_yaml
+    from simulator.config import dump_yaml
 
     return dump_yaml(load_accelerator(name).model_dump(mode="json", exclude_none=True))
 
@@ -169,8 +169,8 @@ def workloads() -> str:
 
 def workload_in_full(name: str) -> str:
     """A workload as YAML with every key. Raises InputError: no such workload, or a faulty file."""
+    from simulator.config import dump_yaml
     from simulator.workload import load_workload
-    from simulator.workload.yaml_file import dump_yaml
 
     return dump_yaml(load_workload(name).config)
 

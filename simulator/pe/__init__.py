@@ -26,7 +26,7 @@ def pe_model(family: object) -> Any:
         return others[family].load()
     raise InputError(
         "no PE of this family",
-        key="pe.family",
+        key="family",
         value=family,
         allowed=nearest(str(family), [*FAMILIES, *others]),
     )

@@ -29,7 +29,7 @@ _SAFE_BITS = 62
 class MacPE(BaseModel):
     """Parameters of the MAC PE, as the ``pe:`` section of an accelerator's YAML."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
     family: Literal["mac"]
     weights: tuple[str, ...] = Field(min_length=1)
@@ -50,7 +50,7 @@ class MacPE(BaseModel):
     @field_validator("weights", "activations", mode="before")
     @classmethod
     def _one_or_many(cls, value: object) -> object:
-        return (value,) if isinstance(value, str) else value
+        return (value,) if isinstance(value, str) else tuple(value) if isinstance(value, list) else value
 
     @field_validator("weights", "activations")
     @classmethod

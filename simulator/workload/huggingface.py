@@ -7,9 +7,9 @@ import re
 from pathlib import Path
 from typing import Any
 
+from simulator.config import dump_yaml, read_text, validate
 from simulator.errors import InputError, nearest
 from simulator.workload.families import FAMILIES
-from simulator.workload.yaml_file import dump_yaml, read_text, validate
 
 
 def is_model(name_or_path: str | Path) -> bool:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from simulator.config import read_mapping, validate
 from simulator.errors import InputError, nearest
 from simulator.formats import get_format
 from simulator.shipped import find_config, shipped_names
@@ -19,7 +20,6 @@ from simulator.workload.operations import MAX_DIMENSION, Gemm, Phase, Workload
 from simulator.workload.rows import Network, add_row
 from simulator.workload.schema import Model
 from simulator.workload.sources import Synthetic
-from simulator.workload.yaml_file import read_mapping, validate
 
 OPERANDS = ("weights", "activations", "kv")
 

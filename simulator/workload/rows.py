@@ -13,12 +13,12 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
+from simulator.config import validate
 from simulator.errors import InputError, nearest
 from simulator.workload.builder import Builder
 from simulator.workload.document import Name
 from simulator.workload.operations import MAX_DIMENSION, Conv, TensorRef
 from simulator.workload.schema import Count, Model
-from simulator.workload.yaml_file import validate
 
 Pair = Count | Annotated[list[Count], Field(min_length=2, max_length=2)]
 Pad = Annotated[int, Field(ge=0, le=2**31)]

@@ -228,7 +228,7 @@ def test_supply_of_the_target_may_be_given() -> None:
         ("published_45nm@7nm@16nm", "scaled already"),
         ("no/such/table.csv", "No such file"),
         ("a\0b.csv", "not a usable name"),
-        ("no/such/technology.yaml", "No such file"),
+        ("no/such/technology.yaml", "no such file"),
         ({"base": "published_45nm", "scale_to_nm": 7, "vdd": 3.0}, "0.5 to 1.2 V"),
         ({"base": "published_45nm", "scale_to_nm": "7"}, "scale_to_nm"),
         ({"base": "published_45nm", "scale_to": 7}, "did you mean scale_to_nm"),

@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
+from simulator.config import dump_yaml
 from simulator.errors import InputError
 from simulator.workload import load_workload, tensor_values
 from simulator.workload.checkpoint import header
-from simulator.workload.yaml_file import dump_yaml
 
 BERT = {
     "family": "bert",

@@ -4,9 +4,9 @@ from itertools import pairwise
 
 import pytest
 
+from simulator.config import dump_yaml
 from simulator.errors import InputError
 from simulator.workload import Gemm, VectorOp, load_workload
-from simulator.workload.yaml_file import dump_yaml
 
 TINY = {
     "family": "llama",

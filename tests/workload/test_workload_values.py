@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from simulator.config import dump_yaml
 from simulator.errors import InputError
 from simulator.workload import gemm_workload, load_workload, sample_values, tensor_values
-from simulator.workload.yaml_file import dump_yaml
 
 WORK = gemm_workload(70, 300, 90, weights="int4_g128", activations="int8_token")
 WHOLE = tensor_values(WORK, "gemm.weight")

@@ -9,11 +9,11 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from simulator.config import MAX_FILE_BYTES, dump_yaml, parse_mapping
 from simulator.errors import InputError
 from simulator.shipped import shipped_folder
 from simulator.workload import Workload, load_workload, workload_names
 from simulator.workload.rows import OPERATIONS, PAIRED
-from simulator.workload.yaml_file import MAX_FILE_BYTES, dump_yaml, parse_mapping
 
 SHIPPED = {path.stem: path.read_text() for path in sorted(shipped_folder("workloads").glob("*.yaml"))}
 FUZZ = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
