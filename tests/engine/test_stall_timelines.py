@@ -1,6 +1,6 @@
 """Small runs worked out by hand as timelines: who waits for whom, cycle by cycle.
 
-The rules are those of docs/concepts.md. Intervals exclude their end; a character of a drawn timeline is one cycle.
+The rules are those of docs/concepts.md. Intervals exclude their end; a drawn character is one cycle.
 docs/worked-example.md derives a further run, with a rescale unit that slows a weight-stationary stream.
 """
 
@@ -23,7 +23,7 @@ ENGINES = pytest.mark.parametrize("engine", ["fast", "reference"])
 def simulate(
     engine: str, machine: dict[str, Any], shape: tuple[int, int, int], weights: str = "int8"
 ) -> LayerRecord:
-    """A(m, k) @ W(n, k).T of ``shape`` (m, k, n) with INT8 activations of one scale and FP16 results, traced."""
+    """A(m, k) @ W(n, k).T of ``shape`` (m, k, n) with INT8 activations of one scale and FP16 results."""
     workload = gemm_workload(*shape, weights=weights, activations="int8", output="fp16")
     plan = plan_gemm(workload.gemms[0], load_accelerator(machine))
     if engine == "fast":
@@ -50,19 +50,19 @@ def check(
 def test_slow_rescale_unit_holds_the_next_fold_off_the_column_bus(engine: str) -> None:
     """Outputs stationary, overlapped folds, a rescale unit that takes a result every two cycles: d = 2.
 
-    4 x 2 PEs, (6, 8) x (2, 8), groups of 4: T = 4 steps a fold; rows 4 and 2, two groups each, so four folds in one
+    4 x 2 PEs, (6, 8) x (2, 8), groups of 4: T = 4 steps a fold; rows 4 and 2, two groups each: four folds in a
     tile. DRAM: 64 bits a cycle, latency 5.
 
     W: 2 x 8 x 8 codes + 2 x 2 x 16 scales = 192 bits, 3 cycles; usable at 8.
     A: 6 x 8 x 8 + 16 = 400 bits, 7 cycles on the bus from 3; usable at 15: the tile starts.
-    S_g = S_f + 4 + max(0, 2 r_f - 4): 4 more after a fold of four rows, none after two. Tail (r - 1) d + c - 1 = 3.
+    S_g = S_f + 4 + max(0, 2 r_f - 4): held for 4 after a fold of four rows, not after two.
 
     cycle   0              15      23      31  35  39 42 45
     DMA     WWWAAAAAAA................................OOO
-    array   ...............1111----2222----33334444ttt...        streams of folds 1 to 4, -: held, t: tail
+    array   ...............1111----2222----33334444ttt...   1 to 4: streams, -: held, t: tail
 
     Held: at full speed a column is free again after r = 4 = T' cycles, so all of 4 + 4 is dequantization.
-    Tail: 2 at full speed (r = 2, c = 2), 1 more for the rescale unit.
+    Tail: (r - 1) d + c - 1 = 3 with r = c = 2; 2 of them at full speed, 1 for the rescale unit.
     O: 12 x 16 = 192 bits, 3 cycles on the bus and 3 of the output stage (4 lanes).
     """
     machine = description(
@@ -89,7 +89,7 @@ def test_slow_rescale_unit_holds_the_next_fold_off_the_column_bus(engine: str) -
 
 @ENGINES
 def test_single_buffered_weights_expose_every_load_and_its_latency(engine: str) -> None:
-    """Weights stationary on 4 x 4 PEs, one weight tile in the buffer: a load waits for the tile before to end.
+    """Weights stationary on 4 x 4 PEs, one weight tile in the buffer: a load waits for the last tile's end.
 
     (4, 4) x (12, 4), tile_n 4: three tiles of one fold. DRAM: 16 bits a cycle, latency 5.
 
@@ -136,8 +136,8 @@ def test_k_outermost_spills_and_restores_partial_sums(engine: str) -> None:
     DRAM: 16 bits a cycle, latency 5. Tile: one fold, T = 4, 4 + (r - 1) + (c - 1) = 9 cycles.
     W: 3 x 4 x 8 = 96 bits, 6 cycles (W0 with the tensor scale 112: 7). A: 4 x 4 x 8 = 128: 8 (A0: 144: 9).
     S (spill) and P (its return): 4 x 3 x 32 = 384 bits, 24 cycles. O: 4 x 3 x 16 = 192 bits, 12.
-    Two tiles of each operand fit: A0 and A1 stay, output slots alternate. Tiles 0, 1, 2 are output tiles 0, 1, 2 over
-    the first half of K, tiles 3, 4, 5 the same over the second.
+    Two tiles of each operand fit: A0 and A1 stay, output slots alternate. Tiles 0, 1, 2 are output tiles 0, 1, 2
+    over the first half of K, tiles 3, 4, 5 the same over the second.
 
     release  transfers: bus (usable)
     start    W0 0 to 7 (12), A0 7 to 16 (21), W1 16 to 22 (27), A1 22 to 30 (35)
