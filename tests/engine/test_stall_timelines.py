@@ -50,8 +50,8 @@ def check(
 def test_slow_rescale_unit_holds_the_next_fold_off_the_column_bus(engine: str) -> None:
     """Outputs stationary, overlapped folds, a rescale unit that takes a result every two cycles: d = 2.
 
-    4 x 2 PEs, (6, 8) x (2, 8), groups of 4: T = 4 steps a fold; rows 4 and 2, two groups each: four folds in a
-    tile. DRAM: 64 bits a cycle, latency 5.
+    4 x 2 PEs, (6, 8) x (2, 8), groups of 4: T = 4 steps a fold; rows 4 and 2, two groups each: four folds
+    in a tile. DRAM: 64 bits a cycle, latency 5.
 
     W: 2 x 8 x 8 codes + 2 x 2 x 16 scales = 192 bits, 3 cycles; usable at 8.
     A: 6 x 8 x 8 + 16 = 400 bits, 7 cycles on the bus from 3; usable at 15: the tile starts.
@@ -136,8 +136,8 @@ def test_k_outermost_spills_and_restores_partial_sums(engine: str) -> None:
     DRAM: 16 bits a cycle, latency 5. Tile: one fold, T = 4, 4 + (r - 1) + (c - 1) = 9 cycles.
     W: 3 x 4 x 8 = 96 bits, 6 cycles (W0 with the tensor scale 112: 7). A: 4 x 4 x 8 = 128: 8 (A0: 144: 9).
     S (spill) and P (its return): 4 x 3 x 32 = 384 bits, 24 cycles. O: 4 x 3 x 16 = 192 bits, 12.
-    Two tiles of each operand fit: A0 and A1 stay, output slots alternate. Tiles 0, 1, 2 are output tiles 0, 1, 2
-    over the first half of K, tiles 3, 4, 5 the same over the second.
+    Two tiles of each operand fit: A0 and A1 stay, output slots alternate. Tiles 0, 1, 2 are output tiles
+    0, 1, 2 over the first half of K, tiles 3, 4, 5 the same over the second.
 
     release  transfers: bus (usable)
     start    W0 0 to 7 (12), A0 7 to 16 (21), W1 16 to 22 (27), A1 22 to 30 (35)
