@@ -23,6 +23,7 @@ class LazyKernel(Generic[P, R]):
         self.py_func = function
         self._options = options
         self._compiled: Callable[P, R] | None = None
+        self._work = 0
         update_wrapper(self, function)
 
     @property
@@ -39,6 +40,14 @@ class LazyKernel(Generic[P, R]):
     def plain(self) -> Callable[P, R]:
         """The function in plain Python, the kernels it calls too: quicker than compiled code where there is little to do."""
         return self._calling(lambda callee: callee.plain)
+
+    def for_work(self, amount: int, worth: int) -> Callable[P, R]:
+        """The plain function until the work given to it adds up to ``worth``, from then on the compiled one.
+
+        Loading numba and a kernel costs a second or two once; a process with little to do never pays it.
+        """
+        self._work += amount
+        return self.compiled if self._compiled is not None or self._work > worth else self.plain
 
     def _calling(self, version: Callable[[LazyKernel[Any, Any]], Callable[..., Any]]) -> Callable[P, R]:
         """The function, with each kernel that it names replaced by a version of it."""

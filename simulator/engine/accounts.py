@@ -96,7 +96,7 @@ def account(
         cycles=cycles,
         compute_cycles=compute_cycles(plan),
         macs=macs,
-        peak_macs_per_cycle=pes * array.lanes // array.initiation_interval,
+        peak_macs_per_cycle=pes * array.lanes / array.initiation_interval,
         cycle_stack=stack,
         counts={event: count for event, count in counts.items() if count},
         dram_read_bytes=traffic.read_bytes,

@@ -17,8 +17,8 @@ from simulator.engine.record import LayerRecord, Run
 from simulator.kernels import kernel
 from simulator.mapping import Plan
 
-COMPILE_ABOVE = 2000
-"""Tiles from which the compiled recurrence pays for itself; below, the plain function is quicker than loading it."""
+WORTH_COMPILING = 4000
+"""Tiles from which the compiled recurrence pays for loading it."""
 
 Table = npt.NDArray[np.int64]
 
@@ -33,7 +33,7 @@ def simulate_gemm(plan: Plan, name: str, op: str, *, trace: bool = False) -> Lay
     blocks = _blocks(plan)
     arguments = prepare(plan, blocks, trace=trace)
     mt, nt, kt = plan.counts
-    recurrence = tile_recurrence if plan.batch * mt * nt * kt > COMPILE_ABOVE else tile_recurrence.plain
+    recurrence = tile_recurrence.for_work(plan.batch * mt * nt * kt, WORTH_COMPILING)
     times, causes, loads = recurrence(*arguments)
     movements = Movements(
         weight_loads=loads[: 2 * kt].reshape(2, kt),

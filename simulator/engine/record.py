@@ -40,7 +40,7 @@ class LayerRecord:
     cycles: int
     compute_cycles: int
     macs: int
-    peak_macs_per_cycle: int
+    peak_macs_per_cycle: float
     cycle_stack: Mapping[str, int]
     """Cause -> cycles; sums to ``cycles``. A cause that nothing models is absent."""
     counts: Mapping[tuple[str, str], int]

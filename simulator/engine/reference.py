@@ -176,7 +176,7 @@ class _Machine:
         values = operand.integers[
             batch, self.streamed(fold).start + step, fold.low : fold.low + fold.chunk.size
         ]
-        words = np.zeros((fold.r, lanes), object)
+        words = np.zeros((fold.r, lanes), operand.integers.dtype)
         words.reshape(-1)[: len(values)] = values
         return words
 
@@ -208,7 +208,7 @@ class _Machine:
             return
         flow, chunk, operands = self.plan.array.dataflow, fold.chunk, self.operands
         rows = self.streamed(fold) if flow.preloads else fold.rows
-        values = np.empty((rows.stop - rows.start, fold.c), object)
+        values = np.empty((rows.stop - rows.start, fold.c), operands.function.dtype)
         for (row, col), value in fold.results.items():
             values[row, col] = value
         m, n = (rows, fold.cols) if flow.cols_hold == "n" else (fold.cols, rows)
@@ -258,7 +258,7 @@ def _over_lanes(rows: Vector, fold: Fold, step: int, lanes: int) -> Vector:
     """Step ``step`` of a fold's K for each row, (rows, lanes); a short last step is filled with zeros."""
     low = step * lanes
     size = min(lanes, fold.chunk.size - low)
-    words = np.zeros((len(rows), lanes), object)
+    words = np.zeros((len(rows), lanes), rows.dtype)
     words[:, :size] = rows[:, fold.low + low : fold.low + low + size]
     return words
 

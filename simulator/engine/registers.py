@@ -65,6 +65,11 @@ class _Shifting:
         return self.row + (now - self.captured) // self.interval
 
 
+def word_type(function: Function | None) -> np.dtype[np.int64] | np.dtype[np.object_]:
+    """What holds a word: the PE's own choice; in a run without values they are all zero."""
+    return np.dtype(np.int64) if function is None else function.dtype
+
+
 class _Skew:
     """Registers at an edge: word i enters the array ``delay * i`` cycles after word 0."""
 
@@ -101,7 +106,7 @@ class OutputStationaryArray:
     def __init__(self, array: Array, function: Function | None) -> None:
         self.array, self.function = array, function
         R, C, L = array.rows, array.cols, array.lanes
-        dtype = np.dtype(object)
+        dtype = word_type(function)
         delay = 1 if array.dataflow.skewed else 0
         self.row_edge, self.col_edge = _Skew(R, delay, L, dtype), _Skew(C, delay, L, dtype)
         self.row_words, self.col_words = np.zeros((R, C, L), dtype), np.zeros((R, C, L), dtype)
@@ -218,7 +223,7 @@ class OutputStationaryArray:
             and (self.owner[copy, : shape.r, column] == fold).all()
         ):
             return
-        if any(word.row_at(now) < shape.r for word in self.chains[column]):
+        if any(word.leaves > now and word.row_at(now) < shape.r for word in self.chains[column]):
             raise HazardError(f"fold {fold} finds the shift chain of column {column} occupied")
         for row in range(shape.r):
             leaves = now + (shape.r - row) * shape.drain
@@ -238,7 +243,7 @@ class OperandStationaryArray:
     def __init__(self, array: Array, function: Function | None) -> None:
         self.array, self.function = array, function
         R, C, L, p = array.rows, array.cols, array.lanes, array.latency
-        dtype = np.dtype(object)
+        dtype = word_type(function)
         self.row_edge = _Skew(R, p, L, dtype)
         self.load_edge = _Skew(C, 1, L, dtype)
         # Stationary words travel p cycles a row; (depth, column), row i listens at depth p * i.
@@ -285,19 +290,19 @@ class OperandStationaryArray:
     def _load(self, fold: int, row: int, words: Words | None) -> None:
         shape = self.shapes.get(fold)
         self.load_edge.shift(fold, row, words, shape.c if shape else 0)
-        entering, folds, rows = self.load_edge.out
+        entering, new_folds, new_rows = self.load_edge.out
         for registers, new in (
             (self.chain_words, entering),
-            (self.chain_folds, folds),
-            (self.chain_rows, rows),
+            (self.chain_folds, new_folds),
+            (self.chain_rows, new_rows),
         ):
             registers[1:] = registers[:-1].copy()
             registers[0] = new
-        for i in range(self.array.rows):
-            depth = self.array.latency * i
-            here = (self.chain_folds[depth] != BUBBLE) & (self.chain_rows[depth] == i)
-            self.shadow[i][here] = self.chain_words[depth][here]
-            self.shadow_folds[i][here] = self.chain_folds[depth][here]
+        at_row = self.array.latency * np.arange(self.array.rows)
+        folds, rows = self.chain_folds[at_row], self.chain_rows[at_row]
+        here = (folds != BUBBLE) & (rows == np.arange(self.array.rows)[:, None])
+        self.shadow[here] = self.chain_words[at_row][here]
+        self.shadow_folds[here] = folds[here]
 
     def _by_fold(self, folds: Tags, what: str) -> Tags:
         """A fact about the fold of each register; 0 for bubbles."""

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import lru_cache
 from itertools import product
 from typing import Any
 
@@ -37,12 +36,8 @@ MAX_TILES = 1 << 24
 Column = npt.NDArray[np.int64]
 
 
-@lru_cache(maxsize=4096)
 def plan_gemm(gemm: Gemm, accelerator: Accelerator) -> Plan:
-    """Map one operation. Raises InputError: formats the PE does not take, or no tile that fits the buffers.
-
-    Operations that differ only in names share a plan when asked through `simulator.engine`.
-    """
+    """Map one operation. Raises InputError: formats the PE does not take, or no tile that fits the buffers."""
     weights, activations = get_format(gemm.weights.format), get_format(gemm.activations.format)
     accelerator.check_formats(weights, activations, where=gemm.name)
     untiled = _untiled(gemm, accelerator, weights, activations)

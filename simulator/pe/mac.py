@@ -101,14 +101,17 @@ class MacPE(BaseModel):
     def structure(self, *, stationary: Stationary, doubled: bool) -> Structure:
         """Parts of one PE: multipliers and operand registers per lane, adder tree, accumulator, pipeline registers.
 
-        Widths are those of the widest formats the PE takes. A product of n x m bits has n + m; the tree's adders are
-        all counted at its final width. ``doubled``: the accumulator (outputs stationary) or the stationary word exists twice.
+        Widths are those of the widest formats the PE takes. An integer product of n x m bits has n + m. Products of
+        floats are aligned to the fixed-point range that holds every one of them exactly, and the tree adds integers of
+        that width; so wide exponent ranges are paid for here. All adders of the tree are counted at its final width.
+        ``doubled``: the accumulator (outputs stationary) or the stationary word exists twice.
         """
         weights = [get_format(name).element for name in self.weights]
         activations = [get_format(name).element for name in self.activations]
         w_bits, a_bits = max(e.bits for e in weights), max(e.bits for e in activations)
         elements = weights + activations
-        if all(element.is_integer for element in elements):
+        integers = all(element.is_integer for element in elements)
+        if integers:
             product_bits = w_bits + a_bits
             multiplier = Part(
                 "multiplier", "int_multiplier", {"a_bits": a_bits, "b_bits": w_bits}, self.lanes
@@ -116,7 +119,7 @@ class MacPE(BaseModel):
         else:
             exponent = max(element.exponent_bits for element in elements)
             significand = max(_significand_bits(element) for element in elements)
-            product_bits = 1 + exponent + 1 + 2 * significand
+            product_bits = max(map(_integer_bits, weights)) + max(map(_integer_bits, activations))
             params = {"exponent_bits": exponent, "significand_bits": significand}
             multiplier = Part("multiplier", "fp_multiplier", params, self.lanes)
         sum_bits = product_bits + ceil_log2(self.lanes)
@@ -146,8 +149,11 @@ class MacPE(BaseModel):
             preload[("stationary", "write")] = 1
             idle[("stationary", "clock")] = self.lanes * word_copies[stationary]
         if self.lanes > 1:
-            parts.append(self._adder("tree", sum_bits, self.lanes - 1))
+            parts.append(Part("tree", "int_adder", {"bits": sum_bits}, self.lanes - 1))
             step[("tree", "operate")] = self.lanes - 1
+            if not integers:
+                parts.append(Part("align", "shifter", {"bits": sum_bits}, self.lanes))
+                step[("align", "operate")] = self.lanes
         stages = self.pipeline_depth - 1 + self.adder_tree_stages
         if stages:
             parts.append(Part("pipeline", "register", {"bits": sum_bits}, stages))

@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
+import numpy as np
+
 from simulator.formats import Format
 from simulator.hardware.structure import Part
 from simulator.pe.arithmetic import Integers
@@ -48,6 +50,11 @@ class Function(Protocol):
     @property
     def exponent(self) -> int:
         """Of the partial sums."""
+        ...
+
+    @property
+    def dtype(self) -> np.dtype[np.int64] | np.dtype[np.object_]:
+        """int64 where operands and sums fit, else Python integers."""
         ...
 
     def step(self, partial: Integers, activations: Integers, weights: Integers) -> Integers:

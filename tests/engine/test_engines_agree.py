@@ -45,7 +45,8 @@ def test_cycle_stack_adds_up_and_macs_are_mkn(plan: Plan) -> None:
     assert sum(record.cycle_stack.values()) == record.cycles
     assert all(cycles >= 0 for cycles in record.cycle_stack.values())
     assert record.macs == plan.m * plan.k * plan.n * plan.batch
-    assert record.cycles >= record.compute_cycles
+    # The step that follows a stream may enter a cycle after its last, so only ii = 1 makes tiling never quicker.
+    assert record.cycles >= record.compute_cycles or plan.array.initiation_interval > 1
 
 
 @RELAXED
