@@ -48,6 +48,8 @@ class ArraySection(Section):
 
     @model_validator(mode="after")
     def _axes_fit(self) -> ArraySection:
+        if 0 < self.rescale_per_cycle < 2**-16:
+            raise ValueError("rescale_per_cycle is 0 (no rescale unit) or at least 2**-16")
         if self.rows_hold not in (None, *self._choices):
             raise ValueError(
                 f"rows_hold of {self.dataflow} is {' or '.join(self._choices)}, not {self.rows_hold}"
@@ -128,7 +130,7 @@ class BuffersSection(Section):
 class DramSection(Section):
     """DRAM as a fixed latency and a bandwidth, shared by reads and writes; transfers are served in program order."""
 
-    bandwidth_gb_per_s: Annotated[float, Field(gt=0, le=1e6)]
+    bandwidth_gb_per_s: Annotated[float, Field(ge=1e-3, le=1e6)]
     """Sustained, 1e9 bytes a second."""
     latency_ns: Annotated[float, Field(ge=0, le=1e6)] = 0
     """From the start of a read's transfer until its first byte can be used; transfers pipeline behind it."""
@@ -157,7 +159,7 @@ class Accelerator(Section):
     name: Annotated[str, Field(min_length=1, max_length=200)]
     source: str = ""
     """Paper, section or product that it models."""
-    clock_ghz: Annotated[float, Field(gt=0, le=100)]
+    clock_ghz: Annotated[float, Field(ge=1e-3, le=100)]
     technology: str | dict[str, Any] = "published_45nm"
     """A cost table by name or path (`simulator.hardware`)."""
     array: ArraySection
@@ -176,12 +178,6 @@ class Accelerator(Section):
         if "family" not in value:
             raise InputError("this key is missing", key="family", allowed=", ".join(FAMILIES))
         return validate(pe_model(value["family"]), value)
-
-    @model_validator(mode="after")
-    def _bandwidth_is_positive(self) -> Accelerator:
-        if self.dram_bits_per_cycle[0] == 0:
-            raise ValueError("dram.bandwidth_gb_per_s is zero at this clock")
-        return self
 
     @property
     def element(self) -> ProcessingElement:

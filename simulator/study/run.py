@@ -19,10 +19,13 @@ from simulator.formats import dequantize, get_format, quantize
 from simulator.hardware import load_technology
 from simulator.mapping import plan_gemm
 from simulator.report import Report, make_report
+from simulator.units import BITS_PER_BYTE
 from simulator.version import version
 from simulator.workload import Gemm, Stored, Workload, gemm_workload, load_workload, sample_values
 
 ENGINES = ("fast", "reference")
+LONGEST = 2**54
+"""Cycles that compute or DRAM alone may take in one operation; engines count in 64 bits, and nothing wraps below it."""
 SQNR_SAMPLE = 2**20
 """Real weights of a tensor up to which all of them are quantized for `weight_sqnr_db`; larger tensors are sampled by rows."""
 
@@ -141,10 +144,18 @@ def run_workload(
 def _simulate(operation: Gemm, accelerator: Accelerator, engine: str) -> LayerRecord:
     plan = plan_gemm(operation, accelerator)
     if engine == "fast":
-        return fast.simulate_gemm(plan, operation.name, operation.op)
-    from simulator.engine import reference
+        record = fast.simulate_gemm(plan, operation.name, operation.op)
+    else:
+        from simulator.engine import reference
 
-    return reference.simulate_gemm(plan, operation.name, operation.op)[0]
+        record = reference.simulate_gemm(plan, operation.name, operation.op)[0]
+    moved = sum(record.dram_read_bytes.values()) + sum(record.dram_write_bytes.values())
+    least = max(int(record.macs / record.peak_macs_per_cycle), plan.dram.bus_cycles(moved * BITS_PER_BYTE))
+    if least > LONGEST:
+        raise InputError(
+            f"{operation.name} takes at least {least} cycles on {accelerator.name}; allowed: up to 2**54"
+        )
+    return record
 
 
 def _signature(operation: Gemm) -> object:
@@ -167,12 +178,16 @@ def _weight_sqnr_db(workload: Workload, operation: Gemm) -> float | None:
 
     Infinite where nothing is lost.
     """
-    if not isinstance(operation.weights.values, Stored):
+    stored = operation.weights.values
+    if not isinstance(stored, Stored):
         return None
     values = sample_values(workload, operation.weights.name, limit=SQNR_SAMPLE).values
     span = operation.weights.group_span or values.shape[-1]
     grouped = values.reshape(-1, span)
-    restored = dequantize(quantize(grouped, get_format(operation.weights.format)))
+    try:
+        restored = dequantize(quantize(grouped, get_format(operation.weights.format)))
+    except InputError as error:
+        raise InputError(error.problem, file=stored.file, key=stored.tensor, allowed=error.allowed) from None
     noise = float(np.square(grouped - restored, dtype=np.float64).sum())
     signal = float(np.square(grouped, dtype=np.float64).sum())
     return 10 * math.log10(signal / noise) if noise and signal else math.inf
