@@ -101,9 +101,10 @@ class MacPE(BaseModel):
     def structure(self, *, stationary: Stationary, doubled: bool) -> Structure:
         """Parts of one PE: multipliers and operand registers per lane, adder tree, accumulator, pipeline registers.
 
-        Widths are those of the widest formats the PE takes. An integer product of n x m bits has n + m. Products of
-        floats are aligned to the fixed-point range that holds every one of them exactly, and the tree adds integers of
-        that width; so wide exponent ranges are paid for here. All adders of the tree are counted at its final width.
+        Widths are those of the widest formats the PE takes. An integer product of n x m bits has n + m. The
+        products of several float lanes are aligned to the fixed-point range that holds every one of them exactly, and the
+        tree adds integers of that width: wide exponent ranges are paid for here. All adders of the tree are counted at
+        its final width.
         ``doubled``: the accumulator (outputs stationary) or the stationary word exists twice.
         """
         weights = [get_format(name).element for name in self.weights]
@@ -122,6 +123,8 @@ class MacPE(BaseModel):
             product_bits = max(map(_integer_bits, weights)) + max(map(_integer_bits, activations))
             params = {"exponent_bits": exponent, "significand_bits": significand}
             multiplier = Part("multiplier", "fp_multiplier", params, self.lanes)
+            if self.lanes == 1:
+                product_bits = 1 + (exponent + 1) + 2 * significand
         sum_bits = product_bits + ceil_log2(self.lanes)
         accumulator_copies = 2 if doubled and stationary == "outputs" else 1
         word_copies = {"weights": 1, "activations": 1}
