@@ -34,20 +34,20 @@ class KRun(NamedTuple):
     count: int
 
 
-def scale_edges(k: int, group_sizes: Sequence[int], period: int = 0) -> tuple[int, ...]:
+def scale_edges(k: int, groups: Sequence[tuple[int, int]]) -> tuple[int, ...]:
     """Positions 0 < e <= k at which a scale group of some operand ends; empty when there are no groups.
 
-    ``period``: groups restart there (the kernel position of a convolution: cin); 0 or k for a plain GEMM.
+    ``groups``: (group size, span) of each operand; size 0 for none. Groups begin anew every ``span`` values of K (the
+    input channels at one kernel position of a convolution; k for a plain GEMM).
     """
-    sizes = [size for size in group_sizes if size]
-    if not sizes:
-        return ()
     edges: set[int] = set()
-    for start in range(0, k, period or k):
-        stop = min(start + (period or k), k)
-        edges.add(stop)
-        for size in sizes:
+    for size, span in groups:
+        if not size:
+            continue
+        for start in range(0, k, span):
+            stop = min(start + span, k)
             edges.update(range(start + size, stop, size))
+            edges.add(stop)
     return tuple(sorted(edges))
 
 

@@ -87,18 +87,24 @@ def _exact_scales(scales: npt.NDArray[np.float64]) -> Exact:
 
 
 def correct(
-    partial: Integers, weights: Operand, activations: Operand, where: tuple[int, int, slice, slice, int, int]
+    partial: Integers,
+    weights: Operand,
+    activations: Operand,
+    where: tuple[int, int, slice, slice, int, int],
+    unit: int,
 ) -> Exact:
     """Partial sums (m, n) of K [low, high) without the operands' zero points.
 
-    ``where``: batch entry of the weights and of the activations, rows of m and of n, low, high.
+    ``where``: batch entry of the weights and of the activations, rows of m and of n, low, high. ``unit``: what a product of
+    two codes worth 1 is in the partial sums' integers.
     """
     weight_batch, batch, m, n, low, high = where
     w_zero = weights.zero_points[weight_batch, n, weights.group_at(low)][None, :]
     a_zero = activations.zero_points[batch, m, activations.group_at(low)][:, None]
     w_sum = weights.integers[weight_batch, n, low:high].sum(axis=-1)[None, :]
     a_sum = activations.integers[batch, m, low:high].sum(axis=-1)[:, None]
-    return partial.astype(object) - w_zero * a_sum - a_zero * w_sum + (high - low) * w_zero * a_zero
+    zeros = w_zero * a_sum + a_zero * w_sum - (high - low) * w_zero * a_zero
+    return partial.astype(object) - unit * zeros
 
 
 def accumulate_scaled(

@@ -280,8 +280,8 @@ def tile_recurrence(
                 causes[cause] += block[BLOCK_CAUSES + cause]
             last_start = start + block[SPAN]
             stream_end = last_start + block[STREAM]
-            release = start + block[END]
-            array_end = max(array_end, release)
+            array_end = max(array_end, start + block[END])
+            release = array_end
             previous = block
             if traced.shape[0]:
                 traced[step, 0] = load_start

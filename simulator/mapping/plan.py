@@ -79,8 +79,8 @@ class Plan:
     output: Format
     edges: tuple[int, ...]
     """Where scale groups end along K (`scale_edges`)."""
-    group_span: int
-    """Scale groups begin anew after this many values of K (a kernel position of a convolution); 0: never."""
+    spans: tuple[int, int]
+    """Scale groups of weights and activations begin anew after so many values of K (a kernel position of a convolution)."""
     dram: FlatDram
     fill_bits: tuple[int, int, int]
     """Bits a cycle that DMA moves into the weight and activation buffers, and out of (or into) the output buffer."""
@@ -153,19 +153,16 @@ class Plan:
     @cached_property
     def weight_row_bits(self) -> tuple[int, ...]:
         """Bits of one weight row of each K tile."""
-        return self._row_bits(self.weights)
+        return self._row_bits(self.weights, self.spans[0])
 
     @cached_property
     def activation_row_bits(self) -> tuple[int, ...]:
         """Bits of one activation row of each K tile."""
-        return self._row_bits(self.activations)
+        return self._row_bits(self.activations, self.spans[1])
 
-    def _row_bits(self, format: Format) -> tuple[int, ...]:
+    def _row_bits(self, format: Format, span: int) -> tuple[int, ...]:
         step = self.tiling.k
-        return tuple(
-            row_bits(format, low, min(low + step, self.k), self.group_span or self.k)
-            for low in range(0, self.k, step)
-        )
+        return tuple(row_bits(format, low, min(low + step, self.k), span) for low in range(0, self.k, step))
 
     def output_bits(self, mi: int, ni: int) -> int:
         """DRAM bits of a finished output tile in the output format; per-row scales go with the last N tile."""

@@ -48,7 +48,7 @@ def _untiled(gemm: Gemm, accelerator: Accelerator, weights: Format, activations:
     """The plan with one tile that holds everything: what remains is to choose its tiling."""
     array = accelerator.array_for(weights, activations)
     buffers = accelerator.buffers
-    span = max(gemm.weights.group_span, gemm.activations.group_span)
+    spans = (gemm.weights.group_span or gemm.k, gemm.activations.group_span or gemm.k)
     numerator, denominator = accelerator.dram_bits_per_cycle
     slots = (buffers.weights.buffering, buffers.activations.buffering, buffers.outputs.buffering)
     row_sums = gemm.m * gemm.k * gemm.batch if weights.has_zero_point else 0
@@ -77,8 +77,10 @@ def _untiled(gemm: Gemm, accelerator: Accelerator, weights: Format, activations:
         weights=weights,
         activations=activations,
         output=get_format(gemm.output.format),
-        edges=scale_edges(gemm.k, (weights.group_size, activations.group_size), span),
-        group_span=span,
+        edges=scale_edges(
+            gemm.k, list(zip((weights.group_size, activations.group_size), spans, strict=True))
+        ),
+        spans=spans,
         dram=FlatDram(numerator, denominator, accelerator.dram_latency_cycles),
         fill_bits=(buffers.weights.port_bits, buffers.activations.port_bits, buffers.outputs.port_bits),
         slots=slots,
@@ -178,9 +180,8 @@ def _k_sizes(plan: Plan, wanted: int | None, name: str, whole_folds: bool) -> li
             )
         return [size]
     if plan.edges:
-        span = plan.group_span or plan.k
-        units = [largest_group, span] if span < plan.k else [largest_group]
-        sizes = {size for unit in units for size in _doublings(unit, plan.k)}
+        units = {largest_group, *plan.spans} - {plan.k}
+        sizes = {plan.k, *(size for unit in units for size in _doublings(unit, plan.k))}
         return sorted(size for size in sizes if not cuts_groups(size))
     unit = plan.k_limit or plan.array.lanes
     return _doublings(unit, plan.k) if whole_folds else _doublings(1, min(plan.k, unit))
@@ -190,20 +191,22 @@ def _group_starts(plan: Plan) -> Any:
     """Positions where K may be cut: where a group of every grouped operand begins; anywhere without groups."""
     if not plan.edges:
         return range(plan.k)
-    span = plan.group_span or plan.k
-    sizes = [format.group_size for format in (plan.weights, plan.activations) if format.group_size]
-    return {edge for edge in plan.edges if all(edge % span % size == 0 for size in sizes)}
+    grouped = [
+        (format.group_size, span)
+        for format, span in zip((plan.weights, plan.activations), plan.spans, strict=True)
+        if format.group_size
+    ]
+    return {edge for edge in plan.edges if all(edge % span % size == 0 for size, span in grouped)}
 
 
 def _needs(plan: Plan, m: Column, n: Column, k: Column) -> tuple[Column, Column, Column]:
     """Bits of buffer that tiles of these sizes need: weights, activations, outputs."""
-    span = plan.group_span or plan.k
     lengths, inverse = np.unique(k, return_inverse=True)
-    weight_rows = np.array([row_bits(plan.weights, 0, int(size), span) for size in lengths], np.int64)[
-        inverse
-    ]
+    weight_rows = np.array(
+        [row_bits(plan.weights, 0, int(size), plan.spans[0]) for size in lengths], np.int64
+    )[inverse]
     activation_rows = np.array(
-        [row_bits(plan.activations, 0, int(size), span) for size in lengths], np.int64
+        [row_bits(plan.activations, 0, int(size), plan.spans[1]) for size in lengths], np.int64
     )[inverse]
     activations = m * activation_rows
     if plan.windowed is not None:
@@ -228,7 +231,6 @@ def _estimate(
     """(cycles, DRAM bits) of each candidate in one loop order."""
     tiles = {"m": -(-plan.m // m), "n": -(-plan.n // n), "k": -(-plan.k // k)}
     weight_need, activation_need, _ = _needs(plan, m, n, k)
-    span = plan.group_span or plan.k
     loads_w = _visits(tiles, order, "nk", plan.slots[0])
     loads_a = _visits(tiles, order, "mk", plan.slots[1])
     visits = _visits(tiles, order, "mn", plan.slots[2])
@@ -236,10 +238,10 @@ def _estimate(
     results = float(plan.m * plan.n)
     written = results * plan.output.code_bits
     shared = np.where(tiles["n"] * tiles["k"] <= plan.slots[0], plan.weight_reuse, 1)
-    weight_total = float(plan.n * row_bits(plan.weights, 0, plan.k, span))
+    weight_total = float(plan.n * row_bits(plan.weights, 0, plan.k, plan.spans[0]))
     weight_traffic = weight_total * loads_w / (tiles["n"] * tiles["k"]) / shared
     if plan.windowed is None:
-        activation_total = float(plan.m * row_bits(plan.activations, 0, plan.k, span))
+        activation_total = float(plan.m * row_bits(plan.activations, 0, plan.k, plan.spans[1]))
         activation_traffic = activation_total * loads_a / (tiles["m"] * tiles["k"])
     else:
         activation_traffic = loads_a * activation_need.astype(np.float64)

@@ -6,7 +6,7 @@ import textwrap
 from collections.abc import Mapping
 from typing import Any
 
-from simulator.errors import InputError
+from simulator.errors import InputError, one_line
 from simulator.report.document import SCHEMA_VERSION
 
 _WIDTH = 110
@@ -20,7 +20,7 @@ def explain(report: Any) -> str:
     """
     try:
         reports = report if isinstance(report, list) and report else [report]
-        return "\n".join("\n".join(_lines(one)) + "\n" for one in reports)
+        return "\n".join("\n".join(map(one_line, _lines(one))) + "\n" for one in reports)
     except InputError:
         raise
     except (KeyError, TypeError, AttributeError, ValueError) as error:

@@ -143,17 +143,21 @@ def test_partial_edge_folds_idle_unused_rows_and_columns() -> None:
 
 
 def test_groups_cut_k_at_every_edge_of_either_operand() -> None:
-    assert scale_edges(10, (4, 0)) == (4, 8, 10)
-    assert scale_edges(12, (4, 6)) == (4, 6, 8, 12)
-    assert scale_edges(12, (4, 0), period=6) == (4, 6, 10, 12)
-    assert scale_edges(12, (0, 0)) == ()
+    assert scale_edges(10, [(4, 10), (0, 10)]) == (4, 8, 10)
+    assert scale_edges(12, [(4, 12), (6, 12)]) == (4, 6, 8, 12)
+    assert scale_edges(12, [(0, 12), (0, 12)]) == ()
+
+
+def test_groups_begin_anew_at_every_kernel_position() -> None:
+    assert scale_edges(12, [(4, 6), (0, 6)]) == (4, 6, 10, 12)
+    assert scale_edges(12, [(4, 12), (4, 6)]) == (4, 6, 8, 10, 12)
 
 
 @given(k=st.integers(1, 60), group=st.integers(1, 20), limit=st.integers(0, 9))
 def test_chunks_cover_k_once_and_end_with_their_group(k: int, group: int, limit: int) -> None:
     chunks = [
         c
-        for run in chunk_k(0, k, scale_edges(k, (group,)), limit)
+        for run in chunk_k(0, k, scale_edges(k, [(group, k)]), limit)
         for _ in range(run.count)
         for c in run.pattern
     ]
@@ -181,7 +185,7 @@ def test_causes_cover_every_cycle_between_the_first_and_the_last_stream(
     demand = Demand(port, port, Port(64, 64, True, 64), 8, 8, 32, 32, 16, 0, 2)
     machine = array(dataflow, 4, 4, fold_overlap=overlap)
     limit = 4 if machine.dataflow.preloads else 0
-    block = gemm_block(machine, demand, m, n, chunk_k(0, k, scale_edges(k, (5,)), limit))
+    block = gemm_block(machine, demand, m, n, chunk_k(0, k, scale_edges(k, [(5, k)]), limit))
     assert block.causes.sum() == block.span + block.stream
     assert (block.causes >= 0).all()
     assert len(block.causes) == len(CAUSES)
