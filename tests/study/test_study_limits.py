@@ -1,0 +1,22 @@
+"""Where a run ends: 64-bit time, and PEs slower than one step a cycle."""
+
+from __future__ import annotations
+
+import pytest
+
+import simulator as sim
+
+
+def test_peak_of_pes_that_start_a_step_every_few_cycles_is_a_fraction() -> None:
+    changes = {"array.rows": 1, "array.cols": 2, "pe.initiation_interval": 3}
+    report = sim.gemm(4, 8, 2, arch="systolic_os_8x8", **changes)
+    product = next(layer.record for layer in report.layer_reports if layer.record.macs)
+    assert product.peak_macs_per_cycle == 2 / 3
+    assert 0 < report.utilization == 4 * 8 * 2 * 3 / (2 * product.cycles) <= 1
+
+
+def test_time_beyond_64_bits_is_refused_before_it_wraps() -> None:
+    buffers = {f"buffers.{name}.kib": 2**20 for name in ("weights", "activations", "outputs")}
+    one = {"array.rows": 1, "array.cols": 1, "pe.initiation_interval": 64}
+    with pytest.raises(sim.InputError, match=f"takes at least {64 * 2**60} cycles"):
+        sim.gemm(2**20, 2**20, 2**20, arch="systolic_ws_8x8", **buffers, **one)
