@@ -133,7 +133,7 @@ class DramSection(Section):
     bandwidth_gb_per_s: Annotated[float, Field(ge=1e-3, le=1e6)]
     """Sustained, 1e9 bytes a second."""
     latency_ns: Annotated[float, Field(ge=0, le=1e6)] = 0
-    """From the start of a read's transfer until its first byte can be used; transfers pipeline behind it."""
+    """From the end of a read's time on the bus until its data can be used; other transfers go on meanwhile."""
     device: str = "ddr3"
     """Which DRAM the energy is that of: a row of the cost table."""
 

@@ -9,7 +9,6 @@ from simulator.pe.arithmetic import FP32
 
 BUFFERS = ("weights", "activations", "outputs")
 _FLOAT32 = {"exponent_bits": 8, "significand_bits": FP32.precision}
-_FLOAT16 = {"exponent_bits": 5, "significand_bits": 11}
 
 
 def components(accelerator: Accelerator) -> list[Component]:
@@ -26,7 +25,7 @@ def components(accelerator: Accelerator) -> list[Component]:
             structure.events,
         )
     ]
-    if array.flow.skewed:
+    if array.flow.skewed and array.rows * array.cols > 1:
         found.append(_skew(accelerator))
     found.append(
         Component(
@@ -63,8 +62,8 @@ def _skew(accelerator: Accelerator) -> Component:
         "skew",
         {"bits": bits},
         1,
-        (Part("registers", "register", {"bits": 1}, bits),) if bits else (),
-        {"shift_bit": {("registers", "write"): 1} if bits else {}},
+        (Part("registers", "register", {"bits": 1}, bits),),
+        {"shift_bit": {("registers", "write"): 1}},
     )
 
 
@@ -94,16 +93,19 @@ def _buffer(name: str, buffer: BufferSection) -> Component:
 
 
 def _vector(lanes: int) -> Component:
-    """Lanes of an FP16 multiplier and adder with two operand registers and a result register."""
+    """Lanes of an FP32 multiplier and adder with two operand registers and a result register.
+
+    "scale" is one of the two multiplications of the output stage: by the row's scale, by the column's.
+    """
     parts = (
-        Part("multiplier", "fp_multiplier", _FLOAT16),
-        Part("adder", "fp_adder", _FLOAT16),
-        Part("registers", "register", {"bits": 48}),
+        Part("multiplier", "fp_multiplier", _FLOAT32),
+        Part("adder", "fp_adder", _FLOAT32),
+        Part("registers", "register", {"bits": 3 * FP32.bits}),
     )
     both = {("multiplier", "operate"): 1, ("adder", "operate"): 1, ("registers", "write"): 1}
     events = {
         "operate": both,
         "correct": both,
-        "scale": {("multiplier", "operate"): 2, ("registers", "write"): 1},
+        "scale": {("multiplier", "operate"): 1, ("registers", "write"): 1},
     }
-    return Component("vector", "vector", {"precision": "fp16"}, lanes, parts, events)
+    return Component("vector", "vector", {"precision": "fp32"}, lanes, parts, events)

@@ -38,6 +38,8 @@ COUNTERS = (
     "steps",
     "weights_reads",
     "activations_reads",
+    "weights_scale_reads",
+    "activations_scale_reads",
     "outputs_reads",
     "outputs_writes",
     "rescales",
@@ -45,7 +47,7 @@ COUNTERS = (
     "preloads",
     "skew_bits",
 )
-"""folds; PE-steps; buffer accesses by the array; results rescaled; results added to an unscaled partial sum in the output buffer;
+"""folds; PE-steps; buffer accesses by the array, those for scales apart; results rescaled; results added to an unscaled partial sum in the output buffer;
 stationary words written into PEs; bits shifted through the skew registers at the array's edges."""
 
 Vector = npt.NDArray[np.int64]
@@ -211,10 +213,11 @@ def _fold_counts(array: Array, demand: Demand, r: int, c: int, chunk: KChunk, st
             c * last * col_bits
         )
         row_scales = r
-    if chunk.rescaled:
-        row_reads += row_port.accesses(row_scales * demand.scale_bits(flow.row_operand))
-        col_reads += col_port.accesses(c * demand.scale_bits(flow.col_operand))
     reads = {flow.row_operand: row_reads, flow.col_operand: col_reads}
+    scale_reads = {"weights": 0, "activations": 0}
+    if chunk.rescaled:
+        scale_reads[flow.row_operand] = row_port.accesses(row_scales * demand.scale_bits(flow.row_operand))
+        scale_reads[flow.col_operand] = col_port.accesses(c * demand.scale_bits(flow.col_operand))
     skew = 0
     if flow.skewed:
         before_row, before_col = r * (r - 1) // 2, c * (c - 1) // 2
@@ -231,6 +234,8 @@ def _fold_counts(array: Array, demand: Demand, r: int, c: int, chunk: KChunk, st
             r * c * steps,
             reads["weights"],
             reads["activations"],
+            scale_reads["weights"],
+            scale_reads["activations"],
             result_rows * demand.outputs.accesses(demand.result_reads(c, chunk)),
             result_rows * demand.outputs.accesses(demand.result_writes(c, chunk)),
             results if chunk.rescaled else 0,

@@ -14,6 +14,7 @@ from simulator.array.demand import Port
 from simulator.array.schedule import COUNTERS, repeat
 from simulator.engine.record import LayerRecord, Run
 from simulator.mapping import Plan
+from simulator.mapping.plan import SCALE_PASSES
 from simulator.units import BITS_PER_BYTE, ceil_div
 
 Table = npt.NDArray[np.int64]
@@ -52,13 +53,14 @@ def account(
     pes = array.rows * array.cols
     results = plan.m * plan.n * plan.batch
     macs = results * plan.k
+    busy = events["steps"] * array.initiation_interval
     corrections = plan.weights.has_zero_point + plan.activations.has_zero_point
     grouped = bool(plan.edges)
     scaled_twice = bool(plan.weights.group_size and plan.activations.group_size)
     counts = {
         ("pe", "mac"): macs,
         ("pe", "step"): events["steps"],
-        ("pe", "idle"): 0 if plan.clock_gating else pes * cycles - events["steps"],
+        ("pe", "idle"): 0 if plan.clock_gating else max(0, pes * cycles - busy),
         ("pe", "preload"): events["preloads"],
         ("skew", "shift_bit"): events["skew_bits"],
         ("rescale", "rescale"): events["rescales"],
@@ -67,10 +69,10 @@ def account(
         ("output_adders", "add"): events["partial_adds"],
         ("vector", "operate"): plan.row_sums,
         ("vector", "correct"): 0 if grouped else results * corrections,
-        ("vector", "scale"): results,
-        ("weights_buffer", "read"): events["weights_reads"],
+        ("vector", "scale"): SCALE_PASSES * results,
+        ("weights_buffer", "read"): events["weights_reads"] + events["weights_scale_reads"],
         ("weights_buffer", "write"): traffic.weight_fills,
-        ("activations_buffer", "read"): events["activations_reads"],
+        ("activations_buffer", "read"): events["activations_reads"] + events["activations_scale_reads"],
         ("activations_buffer", "write"): traffic.activation_fills,
         ("outputs_buffer", "read"): events["outputs_reads"] + traffic.output_drains,
         ("outputs_buffer", "write"): events["outputs_writes"] + traffic.output_fills,

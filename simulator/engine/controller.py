@@ -137,7 +137,7 @@ class Controller:
         rows = fold.steps if flow.preloads else fold.r
         for operand, count in ((flow.row_operand, rows), (flow.col_operand, fold.c)):
             bits = count * demand.scale_bits(operand)
-            self.tally[f"{operand}_reads"] += demand.port(operand).accesses(bits)
+            self.tally[f"{operand}_scale_reads"] += demand.port(operand).accesses(bits)
 
     def _count_step(self, fold: Fold, words: int) -> None:
         """A streamed step: PEs that work, the vector read from the row buffer, its way through the skew registers."""

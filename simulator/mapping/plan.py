@@ -17,6 +17,8 @@ from simulator.formats import Format
 from simulator.memory import FlatDram
 from simulator.units import ceil_div
 
+SCALE_PASSES = 2
+"""Multiplications of a result in the output stage, each a visit of a vector lane: by its row's scale and its column's."""
 ORDERS = ("nmk", "mnk", "nkm", "mkn", "knm", "kmn")
 
 
@@ -87,7 +89,7 @@ class Plan:
     slots: tuple[int, int, int]
     """Tiles that the weight, activation and output buffers hold."""
     vector_lanes: int
-    """Results a cycle that the vector unit scales and rounds while they are written back."""
+    """Lanes of the vector unit, which scales and rounds results while they are written back."""
     row_sums: int
     """Values that the vector unit adds up before the array starts, for zero points."""
     clock_gating: bool
@@ -188,7 +190,7 @@ class Plan:
         return max(
             self.dram.bus_cycles(self.output_bits(mi, ni)),
             ceil_div(results * self.partial_bits, self.fill_bits[2]),
-            ceil_div(results, self.vector_lanes),
+            ceil_div(SCALE_PASSES * results, self.vector_lanes),
         )
 
     def spill_bits(self, mi: int, ni: int) -> int:

@@ -73,6 +73,16 @@ class ProcessingElement(Protocol):
     def family(self) -> str: ...
 
     @property
+    def weights(self) -> tuple[str, ...]:
+        """Names of the element formats on the weight side."""
+        ...
+
+    @property
+    def activations(self) -> tuple[str, ...]:
+        """Names of the element formats on the activation side."""
+        ...
+
+    @property
     def partial_bits(self) -> int:
         """Width of a partial sum as it leaves the PE."""
         ...
