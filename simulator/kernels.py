@@ -52,12 +52,12 @@ class LazyKernel(Generic[P, R]):
     def _calling(self, version: Callable[[LazyKernel[Any, Any]], Callable[..., Any]]) -> Callable[P, R]:
         """The function, with each kernel that it names replaced by a version of it."""
         function = self.py_func
-        names = getattr(function, "__code__").co_names
-        scope = getattr(function, "__globals__")
+        names = function.__code__.co_names
+        scope = function.__globals__
         called = {name: version(scope[name]) for name in names if isinstance(scope.get(name), LazyKernel)}
         if not called:
             return function
-        copy = FunctionType(getattr(function, "__code__"), scope | called, function.__name__)
+        copy = FunctionType(function.__code__, scope | called, function.__name__)
         return cast(Callable[P, R], update_wrapper(copy, function))
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:

@@ -6,8 +6,9 @@
 """
 
 from simulator.array.dataflow import DATAFLOWS, Array, Dataflow
+from simulator.array.demand import Demand, Port
 from simulator.array.folds import KChunk, KRun, chunk_k, fold_edges, scale_edges
-from simulator.array.schedule import Block, Demand, gemm_block
+from simulator.array.schedule import Block, gemm_block
 
 __all__ = [
     "DATAFLOWS",
@@ -17,6 +18,7 @@ __all__ = [
     "Demand",
     "KChunk",
     "KRun",
+    "Port",
     "chunk_k",
     "fold_edges",
     "gemm_block",

@@ -44,7 +44,7 @@ class Dataflow:
 
     @property
     def streams(self) -> Axis:
-        return next(axis for axis in ("m", "n", "k") if axis not in (self.rows_hold, self.cols_hold))  # type: ignore[return-value]
+        return next(axis for axis in ("m", "n", "k") if axis not in (self.rows_hold, self.cols_hold))
 
     @property
     def row_operand(self) -> Operand:

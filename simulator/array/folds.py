@@ -11,7 +11,6 @@ from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
-from typing import NamedTuple
 
 
 @dataclass(frozen=True)
@@ -27,7 +26,8 @@ class KChunk:
     """It ends a group that is not the first: the scaled accumulator is read and added to."""
 
 
-class KRun(NamedTuple):
+@dataclass(frozen=True)
+class KRun:
     """A pattern of chunks that repeats ``count`` times."""
 
     pattern: tuple[KChunk, ...]

@@ -103,8 +103,9 @@ def correct(
     a_zero = activations.zero_points[batch, m, activations.group_at(low)][:, None]
     w_sum = weights.integers[weight_batch, n, low:high].sum(axis=-1)[None, :]
     a_sum = activations.integers[batch, m, low:high].sum(axis=-1)[:, None]
-    zeros = w_zero * a_sum + a_zero * w_sum - (high - low) * w_zero * a_zero
-    return partial.astype(object) - unit * zeros
+    zeros: Exact = w_zero * a_sum + a_zero * w_sum - (high - low) * w_zero * a_zero
+    corrected: Exact = partial.astype(object) - unit * zeros
+    return corrected
 
 
 def accumulate_scaled(

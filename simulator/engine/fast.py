@@ -6,7 +6,6 @@ It gives the integers that the reference engine gives (`simulator.engine.referen
 from __future__ import annotations
 
 from collections import Counter
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt

@@ -7,15 +7,14 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Protocol
 
-import numpy as np
-import numpy.typing as npt
-
 from simulator.array import KChunk, fold_edges
 from simulator.array.demand import Intervals
 from simulator.mapping.plan import Plan, Step
+from simulator.pe.arithmetic import Integers
 from simulator.units import ceil_div
 
-Vector = npt.NDArray[np.object_]
+Vector = Integers
+"""(words, lanes)"""
 
 
 @dataclass
@@ -52,11 +51,11 @@ class Fold:
 
     @property
     def r(self) -> int:
-        return self.rows.stop - self.rows.start
+        return int(self.rows.stop - self.rows.start)
 
     @property
     def c(self) -> int:
-        return self.cols.stop - self.cols.start
+        return int(self.cols.stop - self.cols.start)
 
     @property
     def stream(self) -> int:

@@ -44,7 +44,7 @@ def visits(plan: Plan, steps: list[Step], operand: int) -> list[Visit]:
     """The stays of an operand's tiles, in order of their first step."""
     mt, nt, kt = plan.counts
     tiles = {"m": mt, "n": nt, "k": kt}
-    first, second = _AXES[operand]
+    first, second = tuple(_AXES[operand])
     resident = tiles[first] * tiles[second] <= plan.slots[operand]
     share = plan.weight_reuse if operand == WEIGHTS else 1
 

@@ -77,7 +77,8 @@ class _Machine:
     def run(self, name: str, op: str, trace: bool) -> tuple[LayerRecord, npt.NDArray[np.float32] | None]:
         array = self.environment.process(self.array_process())
         dma = self.environment.process(self.dma_process())
-        array_end = self.environment.run(until=array)
+        self.environment.run(until=array)
+        array_end = self.now
         self.environment.run(until=dma)
         end = max(array_end, self.transfers[-1][1])
         self.stack["wait_writeback"] += end - array_end
@@ -91,6 +92,10 @@ class _Machine:
         record = account(self.plan, name, op, end, self.stack, tally, self.moved, intervals)
         return record, self.results()
 
+    @property
+    def now(self) -> int:
+        return int(self.environment.now)
+
     # DMA
 
     def dma_process(self) -> Generator[simpy.Event, Any, None]:
@@ -99,7 +104,7 @@ class _Machine:
             if transfer.release != START:
                 yield self.tile_done[transfer.release]
             cycles = self.begin_transfer(transfer)
-            start = self.environment.now
+            start = self.now
             self.transfers.append((start, start + cycles))
             yield self.environment.timeout(cycles)
 
@@ -122,7 +127,7 @@ class _Machine:
         else:
             (self.moved.spill_loads if transfer.kind == "restore" else self.moved.spills)[edge] += 1
             cycles = plan.load_cycles(OUTPUTS, plan.spill_bits(tile.mi, tile.ni))
-        end = self.environment.now + cycles
+        end = self.now + cycles
         if transfer.kind in ("load", "restore"):
             self.ready[visit.operand, visit.serial] = end + plan.dram.latency
         else:
@@ -149,19 +154,18 @@ class _Machine:
 
     # The array
 
-    def array_process(self) -> Generator[simpy.Event, Any, int]:
-        """Cycle after cycle until the last result has left; returns the cycle after that."""
+    def array_process(self) -> Generator[simpy.Event, Any, None]:
+        """Cycle after cycle until the last result has left."""
         function = self.operands.function if self.operands else None
         controller = controller_for(self, self.stack, self.tally, function)
         while not controller.finished:
-            controller.cycle(int(self.environment.now))
+            controller.cycle(self.now)
             yield self.environment.timeout(1)
             for tile in controller.ended:
-                self.ends[tile] = int(self.environment.now)
+                self.ends[tile] = self.now
                 self.tile_done[tile].succeed()
             controller.ended.clear()
         self.begins = dict(controller.begun)
-        return int(self.environment.now)
 
     def folds(self) -> Iterator[Fold]:
         return folds_in_order(self.plan)

@@ -15,9 +15,10 @@ import numpy as np
 import numpy.typing as npt
 
 from simulator.array import Array
+from simulator.pe.arithmetic import Integers
 from simulator.pe.protocol import Function
 
-Words = npt.NDArray[np.int64] | npt.NDArray[np.object_]
+Words = Integers
 Tags = npt.NDArray[np.int64]
 
 BUBBLE = -1

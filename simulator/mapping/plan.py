@@ -126,7 +126,7 @@ class Plan:
         """Tiles in the order in which the array works on them."""
         mt, nt, kt = self.counts
         ranges = {"m": range(mt), "n": range(nt), "k": range(kt)}
-        first, second, third = self.tiling.order
+        first, second, third = tuple(self.tiling.order)
         for batch in range(self.batch):
             for x in ranges[first]:
                 for y in ranges[second]:

@@ -290,7 +290,8 @@ def _array_cycles(
     fixed = array.latency * r + c if flow.preloads else array.latency + r + c
     fold = np.maximum(stream, r) if array.fold_overlap else stream + fixed + (r if flow.preloads else 0)
     folds = tiles["m"] * tiles["n"] * tiles["k"] * col_folds * row_folds
-    return folds * fold.astype(np.float64) + fixed
+    cycles: npt.NDArray[np.float64] = folds * fold.astype(np.float64) + fixed
+    return cycles
 
 
 def _too_small(

@@ -7,13 +7,15 @@ are exact; rounding happens only where hardware rounds.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from simulator.errors import InputError
 
-Integers = npt.NDArray[np.int64] | npt.NDArray[np.object_]
+Integers = npt.NDArray[Any]
+"""int64, or Python integers where these are too narrow."""
 
 
 @dataclass(frozen=True)

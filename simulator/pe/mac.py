@@ -162,7 +162,7 @@ class MacPE(BaseModel):
             parts.append(Part("pipeline", "register", {"bits": sum_bits}, stages))
             step[("pipeline", "write")] = stages
             idle[("pipeline", "clock")] = stages
-        params = {
+        structural: dict[str, int | str] = {
             "weights": " ".join(self.weights),
             "activations": " ".join(self.activations),
             "accumulator": self.accumulator,
@@ -174,7 +174,7 @@ class MacPE(BaseModel):
             "doubled": int(doubled),
         }
         events = {"mac": {("multiplier", "operate"): 1}, "step": step, "idle": idle, "preload": preload}
-        return Structure(params, tuple(parts), events)
+        return Structure(structural, tuple(parts), events)
 
     def partial_adder(self) -> Part:
         """The adder that joins partial sums in the output buffer: the PE's own accumulating adder once more."""
