@@ -57,13 +57,13 @@ def test_slow_rescale_unit_holds_the_next_fold_off_the_column_bus(engine: str) -
     A: 6 x 8 x 8 + 16 = 400 bits, 7 cycles on the bus from 3; usable at 15: the tile starts.
     S_g = S_f + 4 + max(0, 2 r_f - 4): held for 4 after a fold of four rows, not after two.
 
-    cycle   0              15      23      31  35  39 42 45
-    DMA     WWWAAAAAAA................................OOO
-    array   ...............1111----2222----33334444ttt...   1 to 4: streams, -: held, t: tail
+    cycle   0              15      23      31  35  39 42    48
+    DMA     WWWAAAAAAA................................OOOOOO
+    array   ...............1111----2222----33334444ttt......   1 to 4: streams, -: held, t: tail
 
     Held: at full speed a column is free again after r = 4 = T' cycles, so all of 4 + 4 is dequantization.
     Tail: (r - 1) d + c - 1 = 3 with r = c = 2; 2 of them at full speed, 1 for the rescale unit.
-    O: 12 x 16 = 192 bits, 3 cycles on the bus and 3 of the output stage (4 lanes).
+    O: 12 x 16 = 192 bits are 3 cycles on the bus, but the output stage takes 2 x 12 / 4 lanes = 6.
     """
     machine = description(
         array={"cols": 2, "rescale_per_cycle": 0.5}, mapping={"tile_m": 6, "tile_n": 2, "tile_k": 8}
@@ -71,16 +71,16 @@ def test_slow_rescale_unit_holds_the_next_fold_off_the_column_bus(engine: str) -
     record = simulate(engine, machine, (6, 8, 2), weights="int8_g4")
     check(
         record,
-        dma=[(0, 3), (3, 10), (42, 45)],
+        dma=[(0, 3), (3, 10), (42, 48)],
         array=[(15, 42)],
         stack={
             "wait_activations": 15,
             "compute": 16,
             "dequantization": 4 + 4 + 1,
             "fill_drain": 2,
-            "wait_writeback": 3,
+            "wait_writeback": 6,
         },
-        cycles=45,
+        cycles=48,
         compute_cycles=27,
     )
     assert record.dram_read_bytes == {"weights": 24, "activations": 50}
