@@ -188,3 +188,27 @@ def test_k_outermost_spills_and_restores_partial_sums(engine: str) -> None:
     assert record.dram_read_bytes == {"weights": 74, "activations": 34, "partial_sums": 3 * 48}
     assert record.dram_write_bytes == {"outputs": 72, "partial_sums": 3 * 48}
     assert record.counts["output_adders", "add"] == 36
+
+
+@ENGINES
+def test_slow_steps_keep_their_pes_busy_between_them(engine: str) -> None:
+    """Outputs stationary on 4 x 3 PEs that start a step every third cycle: ii = 3. (2, 4) x (3, 4), one fold.
+
+    DRAM: 64 bits a cycle, latency 5. W: 3 x 4 x 8 + 16 = 112 bits, 2 cycles; usable at 7.
+    A: 2 x 4 x 8 + 16 = 80 bits, 2 cycles on the bus from 2; usable at 9: the tile starts.
+    T' = 3 x 3 + 1 = 10, tail (r - 1) + (c - 1) = 3: ends at 22.
+    O: 6 x 16 = 96 bits are 2 cycles on the bus, but the output stage takes 2 x 6 / 4 lanes = 3.
+
+    r c T = 2 x 3 x 4 = 24 steps of 3 cycles: of 12 PEs x 25 cycles 300 - 72 = 228 are idle.
+    """
+    machine = description(pe={"initiation_interval": 3}, mapping={"tile_m": 2, "tile_n": 3, "tile_k": 4})
+    record = simulate(engine, machine, (2, 4, 3))
+    check(
+        record,
+        dma=[(0, 2), (2, 4), (22, 25)],
+        array=[(9, 22)],
+        stack={"wait_activations": 9, "compute": 10, "fill_drain": 3, "wait_writeback": 3},
+        cycles=25,
+        compute_cycles=13,
+    )
+    assert (record.counts["pe", "step"], record.counts["pe", "idle"]) == (24, 228)
