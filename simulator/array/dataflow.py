@@ -93,7 +93,7 @@ class Array:
         return (self.rows, self.cols) if self.full_edge_folds else (r, c)
 
     def tail_cycles(self, r: int, c: int, drain: int) -> int:
-        """Cycles from the end of the stream to the last result's departure, that cycle included (timed r and c)."""
+        """Cycles from the last step to the last result's departure, the latter included (timed r and c)."""
         if self.dataflow.preloads:
             return self.latency * r + c - 2
         last_column = c - 1 if self.dataflow.skewed else 0
@@ -112,10 +112,10 @@ class Array:
         """
         timed_r, timed_c = self.timed(r, c)
         load = timed_r * preload if self.dataflow.preloads else 0
-        streamed = stream_cycles(steps, stream or self.initiation_interval)
-        return load + streamed + self.tail_cycles(timed_r, timed_c, drain)
+        issued = stream_cycles(steps, stream or self.initiation_interval)
+        return load + issued + self.tail_cycles(timed_r, timed_c, drain)
 
 
 def stream_cycles(steps: int, interval: int) -> int:
-    """T' = interval * (T - 1) + 1: cycles in which ``steps`` steps enter, ``interval`` apart."""
+    """interval * (T - 1) + 1: cycles from the first of ``steps`` steps to the last, ``interval`` apart, both included."""
     return interval * (steps - 1) + 1

@@ -65,12 +65,13 @@ class Block:
     """Preload of the first fold, cycles; 0 with outputs stationary."""
     load_base: int
     """The same with a buffer that keeps up."""
-    first_stream: int
-    """T' of the first fold."""
+    first_issue: int
+    """Cycles from the first fold's first step to its last, both included."""
     stream: int
     """T' of the last fold."""
     hold: tuple[int, int, int]
-    """Cycles for which the last fold's results occupy a column bus or chain: at full speed, with rescale, with buffers."""
+    """Cycles after the last fold's stream for which a step may not be a fold's last, were that fold of no length: the column
+    bus or chain belongs to the results before. At full speed, with rescale, with buffers."""
     tail: tuple[int, int, int]
     """Cycles from the end of the last fold's stream to its last result, likewise."""
     causes: Vector
@@ -89,7 +90,7 @@ def gap(array: Array, before: Block, after: Block) -> tuple[int, int, int]:
         return base, base, full
     leaving = (0, 0, 0) if array.fold_overlap else before.tail
     base, rescaled, full = (
-        max(tail, hold - after.first_stream) for tail, hold in zip(leaving, before.hold, strict=True)
+        max(tail, hold - after.first_issue) for tail, hold in zip(leaving, before.hold, strict=True)
     )
     return base, rescaled, full
 
@@ -118,7 +119,7 @@ def join(array: Array, a: Block, b: Block) -> Block:
         end=max(a.end, start + b.end),
         load=a.load,
         load_base=a.load_base,
-        first_stream=a.first_stream,
+        first_issue=a.first_issue,
         stream=b.stream,
         hold=b.hold,
         tail=b.tail,
@@ -138,7 +139,7 @@ def repeat(array: Array, a: Block, count: int) -> Block:
         end=(count - 1) * period + a.end,
         load=a.load,
         load_base=a.load_base,
-        first_stream=a.first_stream,
+        first_issue=a.first_issue,
         stream=a.stream,
         hold=a.hold,
         tail=a.tail,
@@ -164,27 +165,29 @@ def fold_block(array: Array, demand: Demand, r: int, c: int, chunk: KChunk, exte
     steps = extent if flow.preloads else ceil_div(chunk.size, array.lanes)
     speed = demand.intervals(array, r, c, chunk)
     timed_r, timed_c = array.timed(r, c)
-    stream = stream_cycles(steps, speed.stream_full)
+    issue = stream_cycles(steps, speed.stream_full)
+    slack = speed.stream_full - speed.stream
+    stream = issue + slack
     drains = (1, speed.drain_rescaled, speed.drain_full)
     tail = (
-        array.tail_cycles(timed_r, timed_c, drains[0]),
-        array.tail_cycles(timed_r, timed_c, drains[1]),
-        array.tail_cycles(timed_r, timed_c, drains[2]),
+        max(0, array.tail_cycles(timed_r, timed_c, drains[0]) - slack),
+        max(0, array.tail_cycles(timed_r, timed_c, drains[1]) - slack),
+        max(0, array.tail_cycles(timed_r, timed_c, drains[2]) - slack),
     )
     causes = np.zeros(len(CAUSES), np.int64)
     causes[COMPUTE] = stream_cycles(steps, speed.stream)
-    causes[DEQUANTIZATION] = (steps - 1) * (speed.stream_rescaled - speed.stream)
-    causes[WAIT_WEIGHTS] = (steps - 1) * (speed.stream_weights - speed.stream_rescaled)
-    causes[WAIT_ACTIVATIONS] = (steps - 1) * (speed.stream_activations - speed.stream_weights)
-    causes[WAIT_WRITEBACK] = (steps - 1) * (speed.stream_full - speed.stream_activations)
+    causes[DEQUANTIZATION] = steps * (speed.stream_rescaled - speed.stream)
+    causes[WAIT_WEIGHTS] = steps * (speed.stream_weights - speed.stream_rescaled)
+    causes[WAIT_ACTIVATIONS] = steps * (speed.stream_activations - speed.stream_weights)
+    causes[WAIT_WRITEBACK] = steps * (speed.stream_full - speed.stream_activations)
     return Block(
         span=0,
         end=stream + tail[2],
         load=timed_r * speed.preload if flow.preloads else 0,
         load_base=timed_r if flow.preloads else 0,
-        first_stream=stream,
+        first_issue=issue,
         stream=stream,
-        hold=(timed_r * drains[0], timed_r * drains[1], timed_r * drains[2]),
+        hold=(timed_r * drains[0] - slack, timed_r * drains[1] - slack, timed_r * drains[2] - slack),
         tail=tail,
         causes=causes,
         counts=_fold_counts(array, demand, r, c, chunk, steps),

@@ -58,7 +58,7 @@ class Controller:
 
     @property
     def finished(self) -> bool:
-        return self.upcoming is None and not self.in_flight
+        return self.upcoming is None and not self.in_flight and not self.complete
 
     @property
     def stream_end(self) -> int:
@@ -67,7 +67,7 @@ class Controller:
 
     def may_enter(self, fold: Fold, now: int) -> bool:
         """Its operands are in the buffers and, without overlap, the array is empty."""
-        if self.in_flight and not self.array.fold_overlap:
+        if (self.in_flight or self.complete) and not self.array.fold_overlap:
             return False
         if not fold.first_of_tile:
             return True
@@ -90,7 +90,7 @@ class Controller:
     def shape(self, fold: Fold) -> FoldShape:
         return FoldShape(fold.number, fold.timed_r, fold.timed_c, fold.steps, fold.speed.drain_full)
 
-    def leave(self, departures: list[Departure]) -> None:
+    def leave(self, departures: list[Departure], now: int) -> None:
         """Results have left the array in this cycle."""
         for departure in departures:
             fold = self.in_flight[departure.fold]
@@ -104,9 +104,10 @@ class Controller:
         # With overlap a short fold's results may leave before those of a longer one ahead of it; sums are formed in order.
         while self.complete:
             oldest = min(self.complete)
-            if self.in_flight and min(self.in_flight) < oldest:
+            fold = self.complete[oldest]
+            if (self.in_flight and min(self.in_flight) < oldest) or now + 1 < fold.start + fold.stream:
                 break
-            fold = self.complete.pop(oldest)
+            del self.complete[oldest]
             self.system.finish(fold)
             if fold.last_of_tile:
                 self.ended.append(fold.tile)
@@ -115,6 +116,9 @@ class Controller:
         """The cause of cycle ``offset`` of a stream: between two steps, whoever needs longer than those before."""
         speed = fold.speed
         within = offset % speed.stream_full
+        if offset >= fold.issue - 1:
+            # The last step counts one cycle of the PEs' own interval.
+            within = offset - (fold.issue - 1) + (speed.stream - 1 if offset >= fold.issue else 0)
         limits = (
             (speed.stream, "compute"),
             (speed.stream_rescaled, "dequantization"),
@@ -178,7 +182,7 @@ class OutputController(Controller):
         self.registers = OutputStationaryArray(self.array, function)
 
     def cycle(self, now: int) -> None:
-        busy = bool(self.in_flight)
+        busy = bool(self.in_flight or self.complete)
         fold = self.upcoming
         if fold is not None and now >= self.stream_end + self.held(fold)[2] and self.may_enter(fold, now):
             fold.start = now
@@ -188,7 +192,7 @@ class OutputController(Controller):
             self.registers.begin(self.shape(fold))
         number, step, rows, cols = self.next_vectors(now)
         self.spend(self.cause(now, busy))
-        self.leave(self.registers.tick(now, number, step, rows, cols))
+        self.leave(self.registers.tick(now, number, step, rows, cols), now)
 
     def held(self, upcoming: Fold | None) -> tuple[int, int, int]:
         """Cycles after the last stream before the next may begin, at full speed, as rescaled, as buffers allow.
@@ -201,15 +205,16 @@ class OutputController(Controller):
         drains = (1, last.speed.drain_rescaled, last.speed.drain_full)
         held = []
         for drain in drains:
-            leaves = self.array.tail_cycles(last.timed_r, last.timed_c, drain)
-            bus_is_free = last.timed_r * drain - upcoming.stream if upcoming is not None else 0
-            held.append(max(0 if self.array.fold_overlap and upcoming is not None else leaves, bus_is_free))
+            leaves = self.array.tail_cycles(last.timed_r, last.timed_c, drain) - last.slack
+            bus_is_free = last.timed_r * drain - last.slack - upcoming.issue if upcoming is not None else 0
+            overlaps = self.array.fold_overlap and upcoming is not None
+            held.append(max(0, 0 if overlaps else leaves, bus_is_free))
         return held[0], held[1], held[2]
 
     def next_vectors(self, now: int) -> tuple[int, int, Vector | None, Vector | None]:
         """What enters in this cycle: (fold, step, row words, column words), or a bubble."""
         fold = self.streaming
-        if fold is None or now >= self.stream_end or (now - fold.start) % fold.speed.stream_full:
+        if fold is None or now >= fold.start + fold.issue or (now - fold.start) % fold.speed.stream_full:
             return BUBBLE, 0, None, None
         step = (now - fold.start) // fold.speed.stream_full
         lanes = min(self.array.lanes, fold.chunk.size - step * self.array.lanes)
@@ -242,7 +247,7 @@ class PreloadController(Controller):
         """The fold whose stationary words are entering, or have entered and wait for the stream before."""
 
     def cycle(self, now: int) -> None:
-        busy = bool(self.in_flight)
+        busy = bool(self.in_flight or self.complete)
         fold = self.loading
         if fold is not None and now >= max(fold.load_start + self.load_cycles(fold), self.stream_end):
             fold.start = now
@@ -257,7 +262,7 @@ class PreloadController(Controller):
         load = self.next_load(now)
         number, step, rows = self.next_vector(now)
         self.spend(self.cause(now, busy))
-        self.leave(self.registers.tick(number, step, rows, load))
+        self.leave(self.registers.tick(number, step, rows, load), now)
 
     def load_cycles(self, fold: Fold) -> int:
         return fold.timed_r * fold.speed.preload
@@ -279,7 +284,7 @@ class PreloadController(Controller):
     def next_vector(self, now: int) -> tuple[int, int, Vector | None]:
         """The streamed step that enters in this cycle: (fold, step, words), or a bubble."""
         fold = self.streaming
-        if fold is None or now >= self.stream_end or (now - fold.start) % fold.speed.stream_full:
+        if fold is None or now >= fold.start + fold.issue or (now - fold.start) % fold.speed.stream_full:
             return BUBBLE, 0, None
         step = (now - fold.start) // fold.speed.stream_full
         self._count_step(fold, fold.chunk.size)

@@ -8,23 +8,15 @@ from __future__ import annotations
 from collections import Counter
 
 import numpy as np
-import numpy.typing as npt
 
-from simulator.array.schedule import CAUSES, DEQUANTIZATION, FILL_DRAIN, WAIT_WRITEBACK, Block, gemm_block
+from simulator.array.schedule import CAUSES, Block, gemm_block
 from simulator.engine.accounts import Movements, account
 from simulator.engine.record import LayerRecord, Run
-from simulator.kernels import kernel
+from simulator.engine.recurrence import BLOCK_CAUSES, Table, tile_recurrence
 from simulator.mapping import Plan
 
 WORTH_COMPILING = 4000
 """Tiles from which the compiled recurrence pays for loading it."""
-
-Table = npt.NDArray[np.int64]
-
-SPAN, END, LOAD, LOAD_BASE, FIRST_STREAM, STREAM, HOLD, TAIL = 0, 1, 2, 3, 4, 5, 6, 9
-"""Columns of a block's row: `hold` and `tail` have three each, then come the causes."""
-BLOCK_CAUSES = 12
-FILL, WRITE, DEQUANTIZE = FILL_DRAIN, WAIT_WRITEBACK, DEQUANTIZATION
 
 
 def simulate_gemm(plan: Plan, name: str, op: str, *, trace: bool = False) -> LayerRecord:
@@ -33,18 +25,12 @@ def simulate_gemm(plan: Plan, name: str, op: str, *, trace: bool = False) -> Lay
     arguments = prepare(plan, blocks, trace=trace)
     mt, nt, kt = plan.counts
     recurrence = tile_recurrence.for_work(plan.batch * mt * nt * kt, WORTH_COMPILING)
-    times, causes, loads = recurrence(*arguments)
-    movements = Movements(
-        weight_loads=loads[: 2 * kt].reshape(2, kt),
-        activation_loads=loads[2 * kt : 4 * kt].reshape(2, kt),
-        spill_loads=loads[4 * kt : 4 * kt + 4].reshape(2, 2),
-        spills=loads[4 * kt + 4 : 4 * kt + 8].reshape(2, 2),
-    )
+    times, causes = recurrence(*arguments)
     intervals = {}
     if trace:
         intervals = {"array": compress(arguments[-2]), "dma": compress(arguments[-1][: times[1]])}
     stack = {cause: int(cycles) for cause, cycles in zip(CAUSES, causes, strict=True)}
-    return account(plan, name, op, int(times[0]), stack, _totals(plan, blocks), movements, intervals)
+    return account(plan, name, op, int(times[0]), stack, _totals(plan, blocks), movements(plan), intervals)
 
 
 Blocks = list[list[list[Block]]]
@@ -70,11 +56,13 @@ def _blocks(plan: Plan) -> Blocks:
 
 def prepare(plan: Plan, blocks: Blocks | None = None, *, trace: bool = False) -> tuple[Table, ...]:
     """The arguments of `tile_recurrence` for a plan."""
-    mt, nt, kt = plan.counts
-    counts = {"m": mt, "n": nt, "k": kt}
-    order = plan.tiling.order
-    strides = {order[0]: counts[order[1]] * counts[order[2]], order[1]: counts[order[2]], order[2]: 1}
-    loops = [plan.batch, mt, nt, kt, strides["m"], strides["n"], strides["k"]]
+    counts, strides = _loops(plan)
+    axes = {"m": 0, "n": 1, "k": 2}
+    levels = [
+        [strides["batch"], plan.batch, -1],
+        *([strides[a], counts[a], axes[a]] for a in plan.tiling.order),
+    ]
+    loops = [plan.batch, *(counts[axis] for axis in "mnk"), *(strides[axis] for axis in "mnk")]
     flow = plan.array.dataflow
     machine = [
         flow.preloads,
@@ -83,28 +71,47 @@ def prepare(plan: Plan, blocks: Blocks | None = None, *, trace: bool = False) ->
         *plan.slots,
         flow.col_operand == "weights",
     ]
-    steps = plan.batch * mt * nt * kt
+    traced = plan.batch * strides["batch"] if trace else 0
     return (
+        np.array(levels, np.int64),
         np.array(loops, np.int64),
         np.array(machine, np.int64),
-        np.array([_stays(plan, counts, strides, operand) for operand in range(3)], np.int64),
+        np.array([_stays(plan, operand) for operand in range(3)], np.int64),
         np.array(plan.k_kinds[1], np.int64),
+        _k_same(plan),
         _block_table(blocks or _blocks(plan)),
         _durations(plan),
-        np.zeros((steps if trace else 0, 2), np.int64),
-        np.zeros((4 * steps if trace else 0, 2), np.int64),
+        np.zeros((traced, 2), np.int64),
+        np.zeros((4 * traced, 2), np.int64),
     )
 
 
-def _stays(
-    plan: Plan, counts: dict[str, int], strides: dict[str, int], operand: int
-) -> tuple[int, int, int, int]:
+def _loops(plan: Plan) -> tuple[dict[str, int], dict[str, int]]:
+    """Iterations of the loops over m, n and k, and the steps from one iteration to the next, of the batch too."""
+    counts = dict(zip("mnk", plan.counts, strict=True))
+    first, second, third = tuple(plan.tiling.order)
+    inner = counts[second] * counts[third]
+    return counts, {"batch": counts[first] * inner, first: inner, second: counts[third], third: 1}
+
+
+def _k_same(plan: Plan) -> Table:
+    """For each K tile the last of the equal ones (folds, bits of both operands) that follow it without a gap."""
+    tiles = list(zip(plan.k_kinds[1], plan.weight_row_bits, plan.activation_row_bits, strict=True))
+    same = np.arange(len(tiles))
+    for index in reversed(range(len(tiles) - 1)):
+        if tiles[index] == tiles[index + 1]:
+            same[index] = same[index + 1]
+    return same
+
+
+def _stays(plan: Plan, operand: int) -> tuple[int, int, int, int]:
     """When an operand's tiles are in use: tile s from step (s // d) * period + (s % d) * apart, for ``length`` more steps.
 
     Returns (d, period, apart, length). Operand 0 is weights, 1 activations, 2 outputs. An operand with no more tiles than
     slots keeps its d tiles for as long as batch entries share them; else every change of its indices is a new stay.
     """
-    per_batch = counts["m"] * counts["n"] * counts["k"]
+    counts, strides = _loops(plan)
+    per_batch = strides["batch"]
     free = "mnk"[operand]
     axes = [axis for axis in "mnk" if axis != free]
     distinct = counts[axes[0]] * counts[axes[1]]
@@ -121,10 +128,29 @@ def _stays(
     return 1, stride, 0, stride - 1
 
 
+def movements(plan: Plan) -> Movements:
+    """How often each kind of tile moves: the loops come to every tile of an operand equally often."""
+    mt, nt, kt = plan.counts
+    steps = plan.batch * mt * nt * kt
+    weights, activations, outputs = (_stays(plan, operand) for operand in range(3))
+    ends = (np.array([nt - 1, 1]), np.array([mt - 1, 1]))
+    each_weight = steps * weights[0] // (weights[1] * nt * kt)
+    each_activation = steps * activations[0] // (activations[1] * mt * kt)
+    each_output = steps * outputs[0] // (outputs[1] * mt * nt)
+    # Stays of an output tile that do not complete it are spilled, and restored for the next one.
+    spills = (each_output - plan.batch) * np.outer(ends[1], ends[0])
+    return Movements(
+        weight_loads=each_weight * np.repeat(ends[0][:, None], kt, axis=1),
+        activation_loads=each_activation * np.repeat(ends[1][:, None], kt, axis=1),
+        spill_loads=spills,
+        spills=spills,
+    )
+
+
 def _block_table(blocks: Blocks) -> Table:
     """A row of integers for each block: its times, then its causes."""
     rows = [
-        [block.span, block.end, block.load, block.load_base, block.first_stream, block.stream]
+        [block.span, block.end, block.load, block.load_base, block.first_issue, block.stream]
         + [*block.hold, *block.tail, *block.causes.tolist()]
         for of_m in blocks
         for of_n in of_m
@@ -189,178 +215,3 @@ def compress(intervals: Table) -> tuple[Run, ...]:
         )
         first = last + 1
     return tuple(runs)
-
-
-@kernel()
-def tile_recurrence(
-    loops: Table,
-    machine: Table,
-    stays: Table,
-    k_kinds: Table,
-    blocks: Table,
-    durations: Table,
-    traced: Table,
-    moved: Table,
-) -> tuple[Table, Table, Table]:
-    """Times of all tiles, one after the other: when operands arrive, when the array starts and ends, when results are written.
-
-    ``loops``: batch, tiles along m, n, k, and how many steps apart neighbours along m, n and k are. ``machine``: preloads,
-    fold overlap, DRAM latency, slots of weights, activations and outputs, column operand is weights. ``stays``: `_stays` of
-    each operand; ``k_kinds``: which kind each K tile is; ``blocks``: `_block_table`; ``durations``: `_durations`; ``traced``
-    and ``moved`` take (start, end) of array and DMA when not empty.
-
-    Returns (end, number of DMA transfers), cycles by cause, and how often each load and spill happened:
-    weights [2 * kt], activations [2 * kt], partial sums loaded [4] and spilled [4].
-    """
-    mt, nt, kt = loops[1], loops[2], loops[3]
-    steps = loops[0] * mt * nt * kt
-    preloads, overlap, latency = machine[0] == 1, machine[1] == 1, machine[2]
-    wait_stationary = 2 if machine[6] == 1 else 3
-    write_at, spill_at, first_at = 4 * kt, 4 * kt + 4, 4 * kt + 8
-
-    causes = np.zeros(6, np.int64)
-    loads = np.zeros(4 * kt + 8, np.int64)
-    slots = machine[3:6]
-    # The next tile of each operand to be issued to DMA, to be used, and to be given up, and the step at which it is.
-    issued, opened, closed = np.zeros(3, np.int64), np.zeros(3, np.int64), np.zeros(3, np.int64)
-    issue_at, open_at = np.zeros(3, np.int64), np.zeros(3, np.int64)
-    close_at = stays[:, 3].copy()
-    waiting = slots.copy()
-
-    begin = durations[first_at + 2]
-    bus = begin
-    transfers = 0
-    ready = np.full((3, 2), begin)
-    freed = np.full(2, begin)
-    array_end = stream_end = last_start = release = begin
-    previous = blocks[0, 0, 0]
-    for step in range(-1, steps):
-        if step >= 0:
-            here_k = (step // loops[6]) % kt
-            m_edge = 1 if (step // loops[4]) % mt == mt - 1 else 0
-            n_edge = 1 if (step // loops[5]) % nt == nt - 1 else 0
-            block = blocks[m_edge, n_edge, k_kinds[here_k]]
-            available, waited = begin, 2
-            for operand in range(3):
-                if open_at[operand] == step:
-                    moment = ready[operand, opened[operand] % slots[operand]]
-                    opened[operand] += 1
-                    serial, d = opened[operand], stays[operand, 0]
-                    open_at[operand] = serial // d * stays[operand, 1] + serial % d * stays[operand, 2]
-                    if moment > available:
-                        available, waited = moment, 2 + operand
-
-            # The gap between the previous tile's last stream and this tile's first, cause by cause.
-            if preloads:
-                load_start = max(last_start if overlap else array_end, available)
-                start = max(load_start + block[LOAD], stream_end)
-                shown = max(load_start, stream_end)
-                causes[FILL] += max(0, min(load_start, array_end) - stream_end)
-                causes[waited] += max(0, load_start - max(array_end, stream_end))
-                full_speed = max(0, min(start, load_start + block[LOAD_BASE]) - shown)
-                causes[FILL] += full_speed
-                causes[wait_stationary] += start - shown - full_speed
-            else:
-                held, rescaled, base = 0, 0, 0
-                if step > 0:
-                    base = max(0 if overlap else previous[TAIL], previous[HOLD] - block[FIRST_STREAM])
-                    rescaled = max(
-                        0 if overlap else previous[TAIL + 1], previous[HOLD + 1] - block[FIRST_STREAM]
-                    )
-                    held = max(0 if overlap else previous[TAIL + 2], previous[HOLD + 2] - block[FIRST_STREAM])
-                start = max(stream_end + held, available)
-                load_start = start
-                causes[FILL] += base
-                causes[DEQUANTIZE] += rescaled - base
-                causes[WRITE] += held - rescaled
-                causes[FILL] += max(0, min(start, array_end) - stream_end - held)
-                causes[waited] += max(0, start - max(array_end, stream_end + held))
-            for cause in range(6):
-                causes[cause] += block[BLOCK_CAUSES + cause]
-            last_start = start + block[SPAN]
-            stream_end = last_start + block[STREAM]
-            array_end = max(array_end, start + block[END])
-            release = array_end
-            previous = block
-            if traced.shape[0]:
-                traced[step, 0] = load_start
-                traced[step, 1] = release
-
-            for operand in range(3):
-                waiting[operand] = 1 if close_at[operand] == step else 0
-                if waiting[operand] == 1:
-                    serial, d = closed[operand] + 1, stays[operand, 0]
-                    close_at[operand] = (
-                        serial // d * stays[operand, 1] + serial % d * stays[operand, 2] + stays[operand, 3]
-                    )
-                    closed[operand] = serial
-
-        # DMA serves, in this order, what the end of this tile allows: loads by need, then the write-back, then partial sums.
-        while True:
-            operand = 0
-            need = issue_at[0] if waiting[0] > 0 else steps
-            if waiting[1] > 0 and issue_at[1] < need:
-                operand, need = 1, issue_at[1]
-            if need >= steps:
-                break
-            if operand == 0:
-                last = (need // loops[5]) % nt == nt - 1
-            else:
-                last = (need // loops[4]) % mt == mt - 1
-            entry = operand * 2 * kt + (kt if last else 0) + (need // loops[6]) % kt
-            loads[entry] += 1
-            moment = max(bus, release)
-            bus = moment + (durations[entry] if issued[operand] > 0 else durations[first_at + operand])
-            if moved.shape[0]:
-                moved[transfers, 0] = moment
-                moved[transfers, 1] = bus
-            transfers += 1
-            ready[operand, issued[operand] % slots[operand]] = bus + latency
-            waiting[operand] -= 1
-            issued[operand] += 1
-            serial, d = issued[operand], stays[operand, 0]
-            issue_at[operand] = serial // d * stays[operand, 1] + serial % d * stays[operand, 2]
-        if step >= 0 and waiting[2] > 0:
-            kind = 2 * m_edge + n_edge
-            moment = max(bus, release)
-            if here_k == kt - 1:
-                bus = moment + durations[write_at + kind]
-            else:
-                bus = moment + durations[spill_at + kind]
-                loads[4 * kt + 4 + kind] += 1
-            if moved.shape[0]:
-                moved[transfers, 0] = moment
-                moved[transfers, 1] = bus
-            transfers += 1
-            freed[(closed[2] - 1) % slots[2]] = bus
-        while waiting[2] > 0 and issue_at[2] < steps:
-            # The next output tile of this slot: free once its predecessor is written; its partial sums come back first.
-            need = issue_at[2]
-            slot = issued[2] % slots[2]
-            ready[2, slot] = freed[slot]
-            if (need // loops[6]) % kt > 0:
-                kind = 2 if (need // loops[4]) % mt == mt - 1 else 0
-                kind += 1 if (need // loops[5]) % nt == nt - 1 else 0
-                loads[4 * kt + kind] += 1
-                moment = max(bus, release)
-                bus = moment + durations[spill_at + kind]
-                if moved.shape[0]:
-                    moved[transfers, 0] = moment
-                    moved[transfers, 1] = bus
-                transfers += 1
-                ready[2, slot] = bus + latency
-            waiting[2] -= 1
-            issued[2] += 1
-            serial, d = issued[2], stays[2, 0]
-            issue_at[2] = serial // d * stays[2, 1] + serial % d * stays[2, 2]
-
-    # The last tile drains; then its results are written back.
-    if preloads:
-        causes[FILL] += array_end - stream_end
-    else:
-        causes[FILL] += previous[TAIL] + array_end - stream_end - previous[TAIL + 2]
-        causes[DEQUANTIZE] += previous[TAIL + 1] - previous[TAIL]
-        causes[WRITE] += previous[TAIL + 2] - previous[TAIL + 1]
-    end = max(array_end, bus)
-    causes[WRITE] += end - array_end
-    return np.array([end, transfers]), causes, loads

@@ -58,9 +58,19 @@ class Fold:
         return int(self.cols.stop - self.cols.start)
 
     @property
-    def stream(self) -> int:
-        """T': cycles of its stream."""
+    def issue(self) -> int:
+        """Cycles from its first step to its last, both included."""
         return self.speed.stream_full * (self.steps - 1) + 1
+
+    @property
+    def slack(self) -> int:
+        """Cycles that buffer ports or the rescale unit need for a step beyond the PEs' own."""
+        return self.speed.stream_full - self.speed.stream
+
+    @property
+    def stream(self) -> int:
+        """T': cycles of its stream, the ports' last words included."""
+        return self.issue + self.slack
 
 
 class FoldSource(Protocol):

@@ -30,7 +30,7 @@ from simulator.workload.operations import Gemm
 
 TOLERANCE = 0.02
 """Share of the estimated time that may be given up for less DRAM traffic."""
-MAX_TILES = 1 << 24
+MAX_TILES = 1 << 30
 """More tiles than this for one operation are refused: the buffers are far too small for it."""
 
 Column = npt.NDArray[np.int64]

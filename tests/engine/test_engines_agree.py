@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-from hypothesis import HealthCheck, given, settings
-from machines import FLOAT_PAIRS, INTEGER_PAIRS, plans
+from dataclasses import replace
 
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from machines import FLOAT_PAIRS, INTEGER_PAIRS, description, plans
+
+from simulator.arch import load_accelerator
 from simulator.engine import fast, reference
 from simulator.engine.record import expand
-from simulator.mapping import Plan
+from simulator.engine.recurrence import tile_recurrence
+from simulator.mapping import Plan, plan_gemm
+from simulator.workload import gemm_workload
 
 FIELDS = (
     "cycles",
@@ -38,6 +44,40 @@ def test_engines_agree_on_every_interval_and_count(plan: Plan) -> None:
         assert list(expand(quick.intervals[resource])) == list(expand(slow.intervals[resource]))
 
 
+@settings(RELAXED, max_examples=300)
+@given(
+    plan=plans(INTEGER_PAIRS + FLOAT_PAIRS, most=60),
+    sequences=st.sampled_from([1, 2, 9]),
+    heads=st.sampled_from([1, 3]),
+)
+def test_skipping_iterations_that_repeat_changes_nothing(plan: Plan, sequences: int, heads: int) -> None:
+    """A trace takes every tile; without one, loops are skipped to their edges."""
+    plan = replace(plan, batch=sequences * heads, weight_reuse=heads)
+    every_tile = fast.simulate_gemm(plan, "x", "gemm", trace=True)
+    skipping = fast.simulate_gemm(plan, "x", "gemm")
+    assert replace(every_tile, intervals={}) == skipping
+
+
+def test_a_long_periodic_schedule_costs_no_more_than_a_short_one() -> None:
+    """2**28 tiles; one after the other they would take a minute."""
+    data = description(mapping={"tile_m": 1, "tile_n": 1, "tile_k": 1, "order": "nmk"})
+    plan = plan_gemm(gemm_workload(2**10, 2**8, 2**10).gemms[0], load_accelerator(data))
+    record = fast.simulate_gemm(plan, "x", "gemm")
+    short = fast.simulate_gemm(
+        plan_gemm(gemm_workload(2**6, 2**8, 2**6).gemms[0], load_accelerator(data)), "x", "gemm"
+    )
+    assert sum(record.cycle_stack.values()) == record.cycles
+    assert abs(record.cycles / 2**28 - short.cycles / 2**20) < 0.01
+
+
+@RELAXED
+@given(plan=plans(INTEGER_PAIRS + FLOAT_PAIRS, most=60))
+def test_no_resource_alone_takes_longer_than_the_run(plan: Plan) -> None:
+    record = fast.simulate_gemm(plan, "x", "gemm")
+    if plan.array.initiation_interval == 1:
+        assert max(record.resource_cycles.values()) <= record.cycles
+
+
 @RELAXED
 @given(plan=plans(INTEGER_PAIRS + FLOAT_PAIRS, most=60))
 def test_cycle_stack_adds_up_and_macs_are_mkn(plan: Plan) -> None:
@@ -52,7 +92,7 @@ def test_cycle_stack_adds_up_and_macs_are_mkn(plan: Plan) -> None:
 @RELAXED
 @given(plan=plans(INTEGER_PAIRS + FLOAT_PAIRS, most=40))
 def test_compiled_recurrence_equals_plain_function(plan: Plan) -> None:
-    plain = fast.tile_recurrence.plain(*fast.prepare(plan, trace=True))
-    compiled = fast.tile_recurrence(*fast.prepare(plan, trace=True))
+    plain = tile_recurrence.plain(*fast.prepare(plan, trace=True))
+    compiled = tile_recurrence(*fast.prepare(plan, trace=True))
     for ours, theirs in zip(plain, compiled, strict=True):
         assert (ours == theirs).all()
