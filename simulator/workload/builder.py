@@ -30,6 +30,8 @@ class Formats(NamedTuple):
     activations: str
     kv: str
     output: str
+    input: str | None = None
+    """Of what the network is given; ``output`` unless given."""
 
 
 @dataclass(frozen=True)
@@ -72,8 +74,8 @@ class Builder:
         return self._formats.output
 
     def input(self, name: str, shape: tuple[int, ...]) -> TensorRef:
-        """A tensor that the network is given, in the output format."""
-        return self._tensor(name, shape, self.output_format)
+        """A tensor that the network is given."""
+        return self._tensor(name, shape, self._formats.input or self.output_format)
 
     def table(self, name: str, shape: tuple[int, int]) -> TensorRef:
         """Trained parameters that are looked up, not multiplied: an embedding, in the output format."""

@@ -33,6 +33,8 @@ class FormatsDocument(Model):
     activations: FormatName = "int8"
     kv: FormatName = "int8"
     output: FormatName = "fp16"
+    input: FormatName | None = None
+    """In which the network is given its inputs; that of the outputs unless given."""
     activation_scales: Literal["dynamic", "static"] = "dynamic"
     """dynamic: a pass over the activations finds each scale; static: scales were calibrated beforehand."""
     layers: dict[str, LayerFormats] = Field(default_factory=dict)

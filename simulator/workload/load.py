@@ -68,10 +68,10 @@ def gemm_workload(
     output: str = "fp16",
     batch: int = 1,
 ) -> Workload:
-    """One layer A(m, k) @ W(n, k).T, or ``batch`` independent ones with weights of their own. Raises
-    InputError."""
+    """One product A(m, k) @ W(n, k).T, or ``batch`` independent ones with weights of their own; operands are given in
+    their formats, so nothing has to be quantized first. Raises InputError."""
     row = {"op": "gemm", "name": "gemm", "m": m, "k": k, "n": n, "batch": batch}
-    formats = {"weights": weights, "activations": activations, "output": output}
+    formats = {"weights": weights, "activations": activations, "output": output, "input": activations}
     for key, value in (("m", m), ("k", k), ("n", n), ("batch", batch)):
         if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= MAX_DIMENSION:
             raise InputError("not a dimension", key=key, value=value, allowed=f"1 to {MAX_DIMENSION}")
@@ -131,7 +131,7 @@ def _build_rows(document: WorkloadDocument, file: Path | None) -> Workload:
 def _builder(document: WorkloadDocument, stored: Mapping[str, Any]) -> Builder:
     formats, values = document.formats, document.values
     return Builder(
-        Formats(formats.weights, formats.activations, formats.kv, formats.output),
+        Formats(formats.weights, formats.activations, formats.kv, formats.output, formats.input),
         layers={name: layer.model_dump(exclude_none=True) for name, layer in formats.layers.items()},
         sources=Sources(
             weights=Synthetic(values.weights.distribution, values.weights.seed),
@@ -198,6 +198,8 @@ def _formats(own: FormatsDocument, given: Mapping[str, str | None], file: Path |
         update[operand] = _canonical(
             getattr(own, operand) if chosen is None else chosen, f"formats.{operand}", file
         )
+    if own.input is not None:
+        update["input"] = _canonical(own.input, "formats.input", file)
     layers = {}
     for pattern, layer in own.layers.items():
         kept = {

@@ -14,9 +14,9 @@ def rebuilt(workload: Workload, operations) -> Workload:
     return replace(workload, operations=tuple(operations))
 
 
-def test_a_gemm_workload_is_one_product_and_its_requantization():
+def test_a_gemm_workload_is_one_product_of_operands_in_their_formats():
     work = gemm_workload(3, 256, 5, weights="int4_g128", activations="int8_token")
-    assert [op.name for op in work.operations] == ["input.quantize", "gemm"]
+    assert [op.name for op in work.operations] == ["gemm"]
     gemm = work.gemms[0]
     assert (gemm.m, gemm.k, gemm.n, gemm.batch, gemm.macs) == (3, 256, 5, 1, 3 * 256 * 5)
     assert (gemm.weights.shape, gemm.activations.shape, gemm.output.shape) == ((5, 256), (3, 256), (3, 5))
@@ -61,10 +61,13 @@ def test_no_quantize_operation_where_formats_agree():
 
 
 def test_a_format_without_scales_is_cast_and_one_with_scales_needs_a_pass_for_the_maximum():
-    cast = gemm_workload(3, 4, 5, activations="bf16").operations[0]
-    quantize = gemm_workload(3, 4, 5, activations="int8").operations[0]
+    def first(activations):
+        operations = load_workload("minilm-l6", prefill=3, activations=activations).operations
+        return next(op for op in operations if op.op in ("cast", "quantize"))
+
+    cast, quantize = first("bf16"), first("int8")
     assert (cast.op, cast.passes) == ("cast", 1)
-    assert (quantize.op, quantize.passes, quantize.elements) == ("quantize", 2, 12)
+    assert (quantize.op, quantize.passes, quantize.elements) == ("quantize", 2, 3 * 384)
 
 
 def test_a_tensor_is_defined_before_it_is_used():
@@ -97,11 +100,12 @@ def test_an_empty_workload_is_refused():
 
 
 def test_a_vector_operation_has_elements_and_ends():
-    work = gemm_workload(4, 4, 4)
-    quantize = work.operations[0]
+    work = load_workload("minilm-l6")
+    index, vector = next((i, op) for i, op in enumerate(work.operations) if op.op == "layernorm")
     for elements in (0, 2**62):
-        with pytest.raises(InputError, match=r"input\.quantize: .*out of range"):
-            rebuilt(work, (replace(quantize, elements=elements), work.operations[1]))
+        with pytest.raises(InputError, match=r"norm: .*out of range"):
+            changed = replace(vector, elements=elements)
+            rebuilt(work, (*work.operations[:index], changed, *work.operations[index + 1 :]))
 
 
 @pytest.mark.parametrize("operand", ["weights", "activations", "output"])

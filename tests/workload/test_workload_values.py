@@ -81,7 +81,10 @@ def test_weights_are_normal_and_activations_laplace_unless_given():
 
 
 def test_a_quantized_copy_has_the_values_of_its_original():
-    assert np.array_equal(tensor_values(WORK, "input.quantized"), tensor_values(WORK, "input"))
+    work = load_workload("resnet-18")
+    original = next(op.inputs[0].name for op in work.operations if op.op == "quantize")
+    rows = slice(0, 100)
+    assert np.array_equal(tensor_values(work, f"{original}.quantized", rows), tensor_values(work, original, rows))
 
 
 def test_values_have_been_through_the_operation_before():
