@@ -38,7 +38,8 @@ class LazyKernel(Generic[P, R]):
 
     @property
     def plain(self) -> Callable[P, R]:
-        """The function in plain Python, the kernels it calls too: quicker than compiled code where there is little to do."""
+        """The function in plain Python, the kernels it calls too: quicker than compiled code where there is little to
+        do."""
         return self._calling(lambda callee: callee.plain)
 
     def for_work(self, amount: int, worth: int) -> Callable[P, R]:

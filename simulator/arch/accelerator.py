@@ -34,13 +34,15 @@ class ArraySection(Section):
     rows_hold: Literal["m", "n", "k"] | None = None
     """Dimension along the rows; default: m for os and broadcast, k for ws and is."""
     edge_folds: Literal["exact", "full"] = "exact"
-    """exact: a partial fold takes the time of the rows and columns it uses. full: that of the whole array (SCALE-Sim)."""
+    """exact: a partial fold takes the time of the rows and columns it uses. full: that of the whole array (SCALE-
+    Sim)."""
     fold_overlap: bool = True
     """Doubled accumulators or stationary registers: a fold follows the last without waiting for its results."""
     os_drain: Literal["bus", "shift"] = "bus"
     """How results leave when outputs are stationary: over a bus per column, or shifted down the column."""
     rescale_per_cycle: Annotated[float, Field(ge=0, le=1)] = 1
-    """Results a cycle that the rescale unit of one column takes (0: the array has none, and takes no grouped scales)."""
+    """Results a cycle that the rescale unit of one column takes (0: the array has none, and takes no grouped
+    scales)."""
     rescale_accumulator: Literal["fp32"] = "fp32"
     """What scaled partial sums are added up in, in the output buffer."""
     clock_gating: bool = False
@@ -208,8 +210,8 @@ class Accelerator(Section):
         ):
             grouped = weights if weights.group_size else activations
             reason = (
-                f"{grouped.name} has a scale for every {grouped.group_size} values of K, and the array has no rescale unit "
-                "(array.rescale_per_cycle: 0); use tensor or channel scales, or an array that has one"
+                f"{grouped.name} has a scale for every {grouped.group_size} values of K, and the array has "
+                "no rescale unit (array.rescale_per_cycle: 0); use tensor or channel scales, or an array that has one"
             )
         if reason:
             raise InputError(

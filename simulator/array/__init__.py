@@ -2,7 +2,8 @@
 
 - `dataflow`: what rows and columns hold, what stays and what streams; the cycles of one fold.
 - `folds`: which folds a GEMM is cut into, K never crossing an edge of a scale group.
-- `schedule`: the time of a sequence of folds, in closed form, with the cause of every cycle and the count of every event.
+- `schedule`: the time of a sequence of folds, in closed form, with the cause of every cycle and the count of every
+  event.
 """
 
 from simulator.array.dataflow import DATAFLOWS, Array, Dataflow

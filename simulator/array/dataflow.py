@@ -13,8 +13,8 @@ Time inside a fold, counted from its first streamed step (S), every PE of `laten
 - outputs stationary, broadcast: the same without i + j.
 - weights or activations stationary: the stationary operand enters one row every `preload` cycles; a streamed step
   enters row i at S + t*ii + p*i and column j one cycle after column j - 1; partial sums hop p cycles a row and leave
-  below the last used row. A stationary word travels p cycles a row, in step with the partial sums, so it reaches its row
-  after the previous fold's last use and before its own first use.
+  below the last used row. A stationary word travels p cycles a row, in step with the partial sums, so it reaches its
+  row after the previous fold's last use and before its own first use.
 """
 
 from __future__ import annotations
@@ -107,8 +107,8 @@ class Array:
     ) -> int:
         """Cycles of one fold on its own: preload, stream and drain.
 
-        ``stream`` is the interval between steps (default: the initiation interval), ``preload`` and ``drain`` the cycles
-        a row of stationary words or of results takes.
+        ``stream`` is the interval between steps (default: the initiation interval), ``preload`` and ``drain`` the
+        cycles a row of stationary words or of results takes.
         """
         timed_r, timed_c = self.timed(r, c)
         load = timed_r * preload if self.dataflow.preloads else 0
@@ -117,5 +117,6 @@ class Array:
 
 
 def stream_cycles(steps: int, interval: int) -> int:
-    """interval * (T - 1) + 1: cycles from the first of ``steps`` steps to the last, ``interval`` apart, both included."""
+    """interval * (T - 1) + 1: cycles from the first of ``steps`` steps to the last, ``interval`` apart, both
+    included."""
     return interval * (steps - 1) + 1

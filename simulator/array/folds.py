@@ -10,7 +10,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import groupby
+from itertools import groupby, pairwise
 
 
 @dataclass(frozen=True)
@@ -59,14 +59,13 @@ def chunk_k(begin: int, end: int, edges: Sequence[int], limit: int = 0) -> tuple
     chunks: list[KChunk] = []
     if not edges:
         cuts = [*range(begin, end, limit), end] if limit else [begin, end]
-        chunks = [KChunk(hi - lo, False, lo > 0, False) for lo, hi in zip(cuts, cuts[1:], strict=False)]
+        chunks = [KChunk(hi - lo, False, lo > 0, False) for lo, hi in pairwise(cuts)]
     else:
         low = begin
         for edge in edges[bisect_right(edges, begin) : bisect_right(edges, end)]:
             cuts = [*range(low, edge, limit), edge] if limit else [low, edge]
             chunks += [
-                KChunk(hi - lo, hi == edge, lo > low, hi == edge and low > 0)
-                for lo, hi in zip(cuts, cuts[1:], strict=False)
+                KChunk(hi - lo, hi == edge, lo > low, hi == edge and low > 0) for lo, hi in pairwise(cuts)
             ]
             low = edge
     return _fold_runs(chunks, edges)

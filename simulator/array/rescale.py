@@ -95,8 +95,8 @@ def correct(
 ) -> Exact:
     """Partial sums (m, n) of K [low, high) without the operands' zero points.
 
-    ``where``: batch entry of the weights and of the activations, rows of m and of n, low, high. ``unit``: what a product of
-    two codes worth 1 is in the partial sums' integers.
+    ``where``: batch entry of the weights and of the activations, rows of m and of n, low, high. ``unit``: what a
+    product of two codes worth 1 is in the partial sums' integers.
     """
     weight_batch, batch, m, n, low, high = where
     w_zero = weights.zero_points[weight_batch, n, weights.group_at(low)][None, :]
@@ -125,7 +125,8 @@ def accumulate_scaled(
 def finish(
     sums: Integers, exponent: int, w_scale: Exact, a_scale: Exact, tensor_scale: int
 ) -> npt.NDArray[np.float32]:
-    """The output stage: sums * scales, rounded once to FP32. ``tensor_scale``: product of both tensors' second levels."""
+    """The output stage: sums * scales, rounded once to FP32. ``tensor_scale``: product of both tensors' second
+    levels."""
     product = sums.astype(object) * w_scale * a_scale * tensor_scale
     rounded = round_to_float(product, exponent + 4 * SCALE_EXPONENT, FP32)
     scale = 1 << -FP32.low

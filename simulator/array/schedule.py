@@ -8,8 +8,8 @@ may start is the schedule of the conventions:
 - with overlap, outputs stationary: when the stream before it has ended;
 - outputs stationary, with or without: late enough that its results find the column bus or shift chain free: the one
   before occupies it for r * drain cycles. With overlap, for equal streams: max(T', r) apart;
-- with overlap, an operand stationary: the preload fills the shadow register from the moment the stream before it begins:
-  max(T', r of the next) apart.
+- with overlap, an operand stationary: the preload fills the shadow register from the moment the stream before it
+  begins: max(T', r of the next) apart.
 
 Cause of a cycle, the first that applies: the array streams (`compute`); it fills, drains or preloads at full speed
 (`fill_drain`); the rescale unit holds it (`dequantization`); a buffer port holds it (`wait_weights`,
@@ -47,8 +47,9 @@ COUNTERS = (
     "preloads",
     "skew_bits",
 )
-"""folds; PE-steps; buffer accesses by the array, those for scales apart; results rescaled; results added to an unscaled partial sum in the output buffer;
-stationary words written into PEs; bits shifted through the skew registers at the array's edges."""
+"""folds; PE-steps; buffer accesses by the array, those for scales apart; results rescaled; results added to an unscaled
+partial sum in the output buffer; stationary words written into PEs; bits shifted through the skew registers at the
+array's edges."""
 
 Vector = npt.NDArray[np.int64]
 
@@ -70,8 +71,8 @@ class Block:
     stream: int
     """T' of the last fold."""
     hold: tuple[int, int, int]
-    """Cycles after the last fold's stream for which a step may not be a fold's last, were that fold of no length: the column
-    bus or chain belongs to the results before. At full speed, with rescale, with buffers."""
+    """Cycles after the last fold's stream for which a step may not be a fold's last, were that fold of no length: the
+    column bus or chain belongs to the results before. At full speed, with rescale, with buffers."""
     tail: tuple[int, int, int]
     """Cycles from the end of the last fold's stream to its last result, likewise."""
     causes: Vector

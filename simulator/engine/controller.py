@@ -1,4 +1,5 @@
-"""The array's controller in the reference engine: what enters in each cycle, when folds begin, what a cycle was spent on."""
+"""The array's controller in the reference engine: what enters in each cycle, when folds begin, what a cycle was spent
+on."""
 
 from __future__ import annotations
 
@@ -101,7 +102,8 @@ class Controller:
                 self._count_result(fold, departure.col)
             if fold.expected == 0:
                 self.complete[fold.number] = self.in_flight.pop(fold.number)
-        # With overlap a short fold's results may leave before those of a longer one ahead of it; sums are formed in order.
+        # With overlap a short fold's results may leave before those of a longer one ahead of it; sums are formed in
+        # order.
         while self.complete:
             oldest = min(self.complete)
             fold = self.complete[oldest]

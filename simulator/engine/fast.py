@@ -1,4 +1,5 @@
-"""The fast engine: a layer's cycles, their causes and all counts, by a recurrence over tiles and closed forms inside them.
+"""The fast engine: a layer's cycles, their causes and all counts, by a recurrence over tiles and closed forms inside
+them.
 
 It gives the integers that the reference engine gives (`simulator.engine.reference`); a property test holds them equal.
 """
@@ -105,10 +106,12 @@ def _k_same(plan: Plan) -> Table:
 
 
 def _stays(plan: Plan, operand: int) -> tuple[int, int, int, int]:
-    """When an operand's tiles are in use: tile s from step (s // d) * period + (s % d) * apart, for ``length`` more steps.
+    """When an operand's tiles are in use: tile s from step (s // d) * period + (s % d) * apart, for ``length`` more
+    steps.
 
-    Returns (d, period, apart, length). Operand 0 is weights, 1 activations, 2 outputs. An operand with no more tiles than
-    slots keeps its d tiles for as long as batch entries share them; else every change of its indices is a new stay.
+    Returns (d, period, apart, length). Operand 0 is weights, 1 activations, 2 outputs. An operand with no more tiles
+    than slots keeps its d tiles for as long as batch entries share them; else every change of its indices is a new
+    stay.
     """
     counts, strides = _loops(plan)
     per_batch = strides["batch"]
@@ -150,8 +153,12 @@ def movements(plan: Plan) -> Movements:
 def _block_table(blocks: Blocks) -> Table:
     """A row of integers for each block: its times, then its causes."""
     rows = [
-        [block.span, block.end, block.load, block.load_base, block.first_issue, block.stream]
-        + [*block.hold, *block.tail, *block.causes.tolist()]
+        [
+            *(block.span, block.end, block.load, block.load_base, block.first_issue, block.stream),
+            *block.hold,
+            *block.tail,
+            *block.causes.tolist(),
+        ]
         for of_m in blocks
         for of_n in of_m
         for block in of_n

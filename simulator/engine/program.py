@@ -1,8 +1,8 @@
 """The DMA program of the reference engine: every transfer of a mapped operation, in the order in which it is served.
 
-Each transfer has a step that releases it: the tile whose end frees the buffer slot that a load goes to, or completes the
-results that are written. Transfers run sorted by that step; after the same step, loads come first (the one needed soonest
-first, weights before activations), then the write-back, then partial sums that come back. A transfer never
+Each transfer has a step that releases it: the tile whose end frees the buffer slot that a load goes to, or completes
+the results that are written. Transfers run sorted by that step; after the same step, loads come first (the one needed
+soonest first, weights before activations), then the write-back, then partial sums that come back. A transfer never
 overtakes another, so a faster DRAM can only make a run shorter.
 """
 

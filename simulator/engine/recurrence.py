@@ -23,7 +23,8 @@ FILL, WRITE, DEQUANTIZE = FILL_DRAIN, WAIT_WRITEBACK, DEQUANTIZATION
 BUS, ARRAY_END, STREAM_END, LAST_START = 0, 1, 2, 3
 """Times of the state: DMA's bus is free; the last result has left; the last stream has ended; it began."""
 ISSUED, OPENED, CLOSED, ISSUE_AT, OPEN_AT, CLOSE_AT = 0, 1, 2, 3, 4, 5
-"""Rows of the state of each operand: the next tile to be loaded, to be used, to be given up, and the step at which it is."""
+"""Rows of the state of each operand: the next tile to be loaded, to be used, to be given up, and the step at which it
+is."""
 REPEATS = 6
 """A loop with fewer iterations is not worth the look for a period."""
 
@@ -51,8 +52,8 @@ def skip(
 ) -> int:
     """Skip the iterations of a loop that repeat the last one; returns the step from which to go on.
 
-    ``levels``: (steps of an iteration, iterations, axis 0 m, 1 n, 2 k or -1 batch) of each loop. ``memory``: the state at
-    the start of the last iteration of each loop: step, kind of tile, then times, tiles, ready and causes.
+    ``levels``: (steps of an iteration, iterations, axis 0 m, 1 n, 2 k or -1 batch) of each loop. ``memory``: the state
+    at the start of the last iteration of each loop: step, kind of tile, then times, tiles, ready and causes.
     """
     stride, count, axis = levels[level, 0], levels[level, 1], levels[level, 2]
     old = memory[level]
@@ -131,11 +132,11 @@ def tile_recurrence(
     """Times of all tiles: when operands arrive, when the array starts and ends, when results are written.
 
     ``levels``: loops from the outermost, see `skip`. ``loops``: batch, tiles along m, n, k, and how many steps apart
-    neighbours along m, n and k are. ``machine``: preloads, fold overlap, DRAM latency, slots of weights, activations and
-    outputs, column operand is weights. ``stays``: when each operand's tiles are in use; ``k_kinds``: which kind each K
-    tile is, ``k_same``: the last of the K tiles like it that follow; ``blocks``: times and causes of the folds of each
-    kind of tile; ``durations``: of DMA transfers. ``traced`` and ``moved`` take (start, end) of array and DMA; when
-    they are empty, iterations that repeat are skipped.
+    neighbours along m, n and k are. ``machine``: preloads, fold overlap, DRAM latency, slots of weights, activations
+    and outputs, column operand is weights. ``stays``: when each operand's tiles are in use; ``k_kinds``: which kind
+    each K tile is, ``k_same``: the last of the K tiles like it that follow; ``blocks``: times and causes of the folds
+    of each kind of tile; ``durations``: of DMA transfers. ``traced`` and ``moved`` take (start, end) of array and DMA;
+    when they are empty, iterations that repeat are skipped.
 
     Returns (end, number of DMA transfers traced) and cycles by cause.
     """
@@ -233,10 +234,8 @@ def tile_recurrence(
                 operand, need = 1, tiles[ISSUE_AT, 1]
             if need >= steps:
                 break
-            if operand == 0:
-                last = (need // loops[5]) % nt == nt - 1
-            else:
-                last = (need // loops[4]) % mt == mt - 1
+            last_n, last_m = (need // loops[5]) % nt == nt - 1, (need // loops[4]) % mt == mt - 1
+            last = last_n if operand == 0 else last_m
             duration = durations[operand * 2 * kt + (kt if last else 0) + (need // loops[6]) % kt]
             if tiles[ISSUED, operand] == 0:
                 duration = durations[first_at + operand]

@@ -1,9 +1,9 @@
 """The reference engine: simpy processes for DMA and array, the array stepped register by register, results bit for bit.
 
-DMA serves the program (`simulator.engine.program`) one transfer after the other. The array process is its controller: in
-every cycle it decides whether a preload or a stream may begin, sends one vector into the edges, lets the registers move,
-collects what leaves, and says what the cycle was spent on. Nothing is computed by formula; the fast engine's formulas are
-held to this.
+DMA serves the program (`simulator.engine.program`) one transfer after the other. The array process is its controller:
+in every cycle it decides whether a preload or a stream may begin, sends one vector into the edges, lets the registers
+move, collects what leaves, and says what the cycle was spent on. Nothing is computed by formula; the fast engine's
+formulas are held to this.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ class _Machine:
         self.transfers: list[tuple[int, int]] = []
         self.begins: dict[int, int] = {}
         self.ends: dict[int, int] = {}
-        mt, nt, kt = plan.counts
+        kt = plan.counts[2]
         self.moved = Movements(*(np.zeros(shape, np.int64) for shape in ((2, kt), (2, kt), (2, 2), (2, 2))))
         shape = (plan.batch, plan.m, plan.n) if operands else (0, 0, 0)
         self.partial, self.scaled = np.zeros(shape, object), np.zeros(shape, object)
@@ -235,7 +235,8 @@ class _Machine:
 
     @property
     def product_unit(self) -> int:
-        """What a product of two codes worth 1 is in the integers of partial sums; codes with zero points are integers."""
+        """What a product of two codes worth 1 is in the integers of partial sums; codes with zero points are
+        integers."""
         assert self.operands is not None
         return 1 << max(0, -self.operands.function.exponent)
 

@@ -1,9 +1,9 @@
 """The array, register by register: what every PE holds in every cycle. Slow, and meant to be read.
 
-A word in flight carries a tag (fold, step), as the control bits that travel with operands in hardware do; -1 is a bubble.
-Nothing here knows when a fold should take how long: results leave when they leave. Structural hazards (an accumulator
-overwritten before its result left, a stationary word that is not there yet) raise `HazardError`: they would mean that the
-schedule and the array disagree.
+A word in flight carries a tag (fold, step), as the control bits that travel with operands in hardware do; -1 is a
+bubble. Nothing here knows when a fold should take how long: results leave when they leave. Structural hazards (an
+accumulator overwritten before its result left, a stationary word that is not there yet) raise `HazardError`: they would
+mean that the schedule and the array disagree.
 """
 
 from __future__ import annotations
@@ -239,7 +239,8 @@ class OutputStationaryArray:
 
 
 class OperandStationaryArray:
-    """One operand is loaded and stays; the other streams past it; partial sums travel down and leave below the last row."""
+    """One operand is loaded and stays; the other streams past it; partial sums travel down and leave below the last
+    row."""
 
     def __init__(self, array: Array, function: Function | None) -> None:
         self.array, self.function = array, function

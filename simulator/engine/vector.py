@@ -1,4 +1,5 @@
-"""The vector unit's operations: each element visited so many times, `lanes` elements a cycle, the array idle meanwhile."""
+"""The vector unit's operations: each element visited so many times, `lanes` elements a cycle, the array idle
+meanwhile."""
 
 from __future__ import annotations
 

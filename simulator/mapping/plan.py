@@ -1,9 +1,9 @@
 """A GEMM mapped to an accelerator: every number that its schedule depends on, and nothing else.
 
 The loops over tiles run batch outermost, then m, n and k in `Tiling.order`. A tile of weights (tile_n, tile_k) or of
-activations (tile_m, tile_k) is loaded when the loops come to it and it is not in one of its buffer's `slots`; an operand
-with no more tiles than slots is loaded once. Outputs stay in the output buffer while k advances; when the loops leave an
-output tile whose K is not complete, its partial sums are spilled to DRAM and loaded again later.
+activations (tile_m, tile_k) is loaded when the loops come to it and it is not in one of its buffer's `slots`; an
+operand with no more tiles than slots is loaded once. Outputs stay in the output buffer while k advances; when the loops
+leave an output tile whose K is not complete, its partial sums are spilled to DRAM and loaded again later.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ from simulator.memory import FlatDram
 from simulator.units import ceil_div
 
 SCALE_PASSES = 2
-"""Multiplications of a result in the output stage, each a visit of a vector lane: by its row's scale and its column's."""
+"""Multiplications of a result in the output stage, each a visit of a vector lane: by its row's scale and its
+column's."""
 ORDERS = ("nmk", "mnk", "nkm", "mkn", "knm", "kmn")
 
 
@@ -82,7 +83,8 @@ class Plan:
     edges: tuple[int, ...]
     """Where scale groups end along K (`scale_edges`)."""
     spans: tuple[int, int]
-    """Scale groups of weights and activations begin anew after so many values of K (a kernel position of a convolution)."""
+    """Scale groups of weights and activations begin anew after so many values of K (a kernel position of a
+    convolution)."""
     dram: FlatDram
     fill_bits: tuple[int, int, int]
     """Bits a cycle that DMA moves into the weight and activation buffers, and out of (or into) the output buffer."""
@@ -112,7 +114,8 @@ class Plan:
 
     @cached_property
     def k_kinds(self) -> tuple[tuple[tuple[KRun, ...], ...], tuple[int, ...]]:
-        """The different K tiles by their chunks, and which of them each K tile is: few, however many tiles there are."""
+        """The different K tiles by their chunks, and which of them each K tile is: few, however many tiles there
+        are."""
         kinds: dict[tuple[KRun, ...], int] = {}
         which = tuple(kinds.setdefault(runs, len(kinds)) for runs in self.k_runs)
         return tuple(kinds), which
@@ -185,7 +188,8 @@ class Plan:
         return max(self.dram.bus_cycles(bits), ceil_div(bits, self.fill_bits[operand]))
 
     def write_cycles(self, mi: int, ni: int) -> int:
-        """DMA cycles of a finished tile: DRAM, output buffer port or the vector unit's scaling, whichever is slowest."""
+        """DMA cycles of a finished tile: DRAM, output buffer port or the vector unit's scaling, whichever is
+        slowest."""
         results = self.rows_m(mi) * self.rows_n(ni)
         return max(
             self.dram.bus_cycles(self.output_bits(mi, ni)),

@@ -1,9 +1,10 @@
-"""Choosing a tiling: every size that keeps the array's edges whole and fits the buffers, in every loop order, estimated.
+"""Choosing a tiling: every size that keeps the array's edges whole and fits the buffers, in every loop order,
+estimated.
 
-The estimate of a candidate's time is the larger of its array time and its DRAM time, plus what cannot overlap: the first
-tiles' loads and the last tile's write-back. Of the candidates within `TOLERANCE` of the quickest, the one with the least
-DRAM traffic is chosen, then the quickest, then the one with the fewest tiles, then the first of `ORDERS`. The engines
-give the exact time of the chosen one. The search is deterministic.
+The estimate of a candidate's time is the larger of its array time and its DRAM time, plus what cannot overlap: the
+first tiles' loads and the last tile's write-back. Of the candidates within `TOLERANCE` of the quickest, the one with
+the least DRAM traffic is chosen, then the quickest, then the one with the fewest tiles, then the first of `ORDERS`. The
+engines give the exact time of the chosen one. The search is deterministic.
 """
 
 from __future__ import annotations
@@ -307,8 +308,8 @@ def _too_small(
     index = int(np.argmin(excess))
     tile = ", ".join(f"{axis} {int(column[index])}" for axis, column in zip("mnk", sizes, strict=True))
     lacking = [
-        f"the {buffer} buffer needs {ceil_div(int(need[index]) * slots, BITS_PER_BYTE * KIB)} KiB (buffering {slots}), has "
-        f"{getattr(accelerator.buffers, buffer).kib:g}"
+        f"the {buffer} buffer needs {ceil_div(int(need[index]) * slots, BITS_PER_BYTE * KIB)} KiB "
+        f"(buffering {slots}), has {getattr(accelerator.buffers, buffer).kib:g}"
         for buffer, need, room, slots in zip(
             ("weights", "activations", "outputs"), needs, rooms, plan.slots, strict=True
         )

@@ -21,7 +21,8 @@ class Dram(Protocol):
 
     @property
     def latency(self) -> int:
-        """Cycles from the end of a read's time on the bus to its data in the buffer; other transfers go on behind it."""
+        """Cycles from the end of a read's time on the bus to its data in the buffer; other transfers go on behind
+        it."""
         ...
 
 

@@ -102,10 +102,9 @@ class MacPE(BaseModel):
         """Parts of one PE: multipliers and operand registers per lane, adder tree, accumulator, pipeline registers.
 
         Widths are those of the widest formats the PE takes. An integer product of n x m bits has n + m. The
-        products of several float lanes are aligned to the fixed-point range that holds every one of them exactly, and the
-        tree adds integers of that width: wide exponent ranges are paid for here. All adders of the tree are counted at
-        its final width.
-        ``doubled``: the accumulator (outputs stationary) or the stationary word exists twice.
+        products of several float lanes are aligned to the fixed-point range that holds every one of them exactly, and
+        the tree adds integers of that width: wide exponent ranges are paid for here. All adders of the tree are counted
+        at its final width. ``doubled``: the accumulator (outputs stationary) or the stationary word exists twice.
         """
         weights = [get_format(name).element for name in self.weights]
         activations = [get_format(name).element for name in self.activations]

@@ -24,7 +24,8 @@ Stationary = Literal["outputs", "weights", "activations"]
 
 @dataclass(frozen=True)
 class Timing:
-    """Steps of a PE: ``lanes`` MACs a step, a step every ``initiation_interval`` cycles, its sum ``latency`` cycles later."""
+    """Steps of a PE: ``lanes`` MACs a step, a step every ``initiation_interval`` cycles, its sum ``latency`` cycles
+    later."""
 
     lanes: int
     latency: int
@@ -36,7 +37,8 @@ class Structure:
     """Parts of one PE and what each of its events makes them do (see `simulator.hardware.structure`).
 
     Events that arrays count: "mac" (one lane, one product accumulated), "step" (a step of the whole PE), "idle" (a
-    cycle without a step), "preload" (a stationary word latched). A family may price any of them at nothing by an empty mapping.
+    cycle without a step), "preload" (a stationary word latched). A family may price any of them at nothing by an empty
+    mapping.
     """
 
     params: Mapping[str, int | str]

@@ -27,7 +27,8 @@ ENGINES = ("fast", "reference")
 LONGEST = 2**54
 """Cycles that compute or DRAM alone may take in one operation; engines count in 64 bits, and nothing wraps below it."""
 SQNR_SAMPLE = 2**20
-"""Real weights of a tensor up to which all of them are quantized for `weight_sqnr_db`; larger tensors are sampled by rows."""
+"""Real weights of a tensor up to which all of them are quantized for `weight_sqnr_db`; larger tensors are sampled by
+rows."""
 
 Progress = Callable[[str, int, int], None]
 """Called with what is being worked on, how many operations are done, and how many there are."""
@@ -55,7 +56,15 @@ def run(
     dotted keys of the accelerator, ``**{"array.rows": 64}``. Raises InputError for everything that cannot be run.
     """
     if isinstance(workload, Workload):
-        given = {"prefill": prefill, "decode": decode, "batch": batch, "weights": weights, "activations": activations, "kv": kv, "output": output}
+        given = {
+            "prefill": prefill,
+            "decode": decode,
+            "batch": batch,
+            "weights": weights,
+            "activations": activations,
+            "kv": kv,
+            "output": output,
+        }
         for key, value in given.items():
             if value is not None:
                 raise InputError("is fixed in a workload that is loaded already", key=key, value=value)
@@ -98,7 +107,9 @@ def run_workload(
 ) -> Report:
     """Simulate a loaded workload on a loaded accelerator. Operations of equal shape and formats are simulated once."""
     if engine not in ENGINES:
-        raise InputError("no engine of this name", key="engine", value=engine, allowed=nearest(engine, ENGINES))
+        raise InputError(
+            "no engine of this name", key="engine", value=engine, allowed=nearest(engine, ENGINES)
+        )
     technology = load_technology(accelerator.technology)
     known: dict[object, LayerRecord] = {}
     layers: list[LayerRecord] = []
@@ -120,7 +131,11 @@ def run_workload(
         "workload": workload.name,
         "arch": accelerator.name,
         "engine": engine,
-        "phase": {"prefill": workload.phase.prefill, "decode": workload.phase.decode, "batch": workload.phase.batch},
+        "phase": {
+            "prefill": workload.phase.prefill,
+            "decode": workload.phase.decode,
+            "batch": workload.phase.batch,
+        },
         "formats": dict(workload.formats),
         "weight_values": workload.weight_values,
         "seed": workload.seed,

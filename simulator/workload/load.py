@@ -195,9 +195,8 @@ def _formats(own: FormatsDocument, given: Mapping[str, str | None], file: Path |
     update: dict[str, Any] = {}
     for operand in (*OPERANDS, "output"):
         chosen = given.get(operand)
-        update[operand] = _canonical(
-            getattr(own, operand) if chosen is None else chosen, f"formats.{operand}", file
-        )
+        name, source = (getattr(own, operand), file) if chosen is None else (chosen, None)
+        update[operand] = _canonical(name, f"formats.{operand}", source)
     if own.input is not None:
         update["input"] = _canonical(own.input, "formats.input", file)
     layers = {}

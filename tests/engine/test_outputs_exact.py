@@ -1,12 +1,13 @@
 """Results of the reference engine, bit by bit, against rational arithmetic on the codes.
 
-The oracle knows nothing of folds in time: it cuts K where the documented rules cut it (scale groups; what an array holds;
-K tiles), adds products in Python's fractions, and rounds where the hardware is said to round.
+The oracle knows nothing of folds in time: it cuts K where the documented rules cut it (scale groups; what an array
+holds; K tiles), adds products in Python's fractions, and rounds where the hardware is said to round.
 """
 
 from __future__ import annotations
 
 from fractions import Fraction
+from itertools import pairwise
 from math import ceil, floor
 from typing import Any
 
@@ -81,11 +82,11 @@ class Oracle:
         plan = self.plan
         sizes = [tensor.format.group_size for tensor in self.tensors.values() if tensor.format.group_size]
         ends = {k for size in sizes for k in range(size, plan.k, size)} | ({plan.k} if sizes else set())
-        starts = {0} | {k for k in range(0, plan.k, plan.tiling.k)} | ends
+        starts = {0} | set(range(0, plan.k, plan.tiling.k)) | ends
         if plan.array.dataflow.preloads:
             held = plan.array.rows * plan.array.lanes
             bounds = sorted(starts | {plan.k})
-            for low, high in zip(bounds, bounds[1:], strict=False):
+            for low, high in pairwise(bounds):
                 starts |= set(range(low, high, held))
         return sorted(starts - {plan.k}), ends
 
@@ -118,7 +119,7 @@ class Oracle:
         starts, ends = self.cuts()
         bounds = [*starts, self.plan.k]
         total, scaled, group_low = Fraction(0), Fraction(0), 0
-        for low, high in zip(bounds, bounds[1:], strict=False):
+        for low, high in pairwise(bounds):
             part = self.partial(batch, i, j, low, high)
             total = part if low == group_low else self.accumulate(total + part)
             if high in ends:

@@ -33,7 +33,8 @@ def test_more_bandwidth_never_slows_a_mapped_run(plan: Plan, factor: int) -> Non
 @RELAXED
 @given(plan=plans(INTEGER_PAIRS, most=40))
 def test_endless_memory_leaves_the_time_of_the_array(plan: Plan) -> None:
-    """With one tile, no port limits and a DRAM that moves everything in a cycle, only the first loads and the last write show."""
+    """With one tile, no port limits and a DRAM that moves everything in a cycle, only the first loads and the last
+    write show."""
     whole = replace(plan, tiling=replace(plan.tiling, m=plan.m, n=plan.n, k=plan.k), batch=1, weight_reuse=1)
     endless = replace(
         whole,

@@ -84,7 +84,9 @@ def test_a_quantized_copy_has_the_values_of_its_original():
     work = load_workload("resnet-18")
     original = next(op.inputs[0].name for op in work.operations if op.op == "quantize")
     rows = slice(0, 100)
-    assert np.array_equal(tensor_values(work, f"{original}.quantized", rows), tensor_values(work, original, rows))
+    assert np.array_equal(
+        tensor_values(work, f"{original}.quantized", rows), tensor_values(work, original, rows)
+    )
 
 
 def test_values_have_been_through_the_operation_before():
