@@ -55,7 +55,7 @@ def test_slow_rescale_unit_holds_the_next_fold_off_the_column_bus(engine: str) -
 
     W: 2 x 8 x 8 codes + 2 x 2 x 16 scales = 192 bits, 3 cycles; usable at 8.
     A: 6 x 8 x 8 + 16 = 400 bits, 7 cycles on the bus from 3; usable at 15: the tile starts.
-    S_g = S_f + 4 + max(0, 2 r_f - 4): held for 4 after a fold of four rows, not after two.
+    T' = I = 4, S_g = S_f + max(4, 2 r_f): held for 4 after a fold of four rows, not after two.
 
     cycle   0              15      23      31  35  39 42    48
     DMA     WWWAAAAAAA................................OOOOOO
@@ -196,7 +196,7 @@ def test_slow_steps_keep_their_pes_busy_between_them(engine: str) -> None:
 
     DRAM: 64 bits a cycle, latency 5. W: 3 x 4 x 8 + 16 = 112 bits, 2 cycles; usable at 7.
     A: 2 x 4 x 8 + 16 = 80 bits, 2 cycles on the bus from 2; usable at 9: the tile starts.
-    T' = 3 x 3 + 1 = 10, tail (r - 1) + (c - 1) = 3: ends at 22.
+    s = ii, so T' = I = 3 x 3 + 1 = 10; tail (r - 1) + (c - 1) = 3: ends at 22.
     O: 6 x 16 = 96 bits are 2 cycles on the bus, but the output stage takes 2 x 6 / 4 lanes = 3.
 
     r c T = 2 x 3 x 4 = 24 steps of 3 cycles: of 12 PEs x 25 cycles 300 - 72 = 228 are idle.
@@ -212,3 +212,38 @@ def test_slow_steps_keep_their_pes_busy_between_them(engine: str) -> None:
         compute_cycles=13,
     )
     assert (record.counts["pe", "step"], record.counts["pe", "idle"]) == (24, 228)
+
+
+@ENGINES
+@pytest.mark.parametrize("fold_overlap", [True, False])
+def test_last_step_keeps_a_slow_port_as_long_as_any_other(engine: str, fold_overlap: bool) -> None:
+    """Broadcast on 4 x 3 PEs, (1, 4) x (6, 4): two folds of one row and T = 4 steps, r = 1, c = 3.
+
+    The array's half of the weight buffer gives 8 bits a cycle, a step takes 3 x 8: s = 3, I = 3 x 3 + 1 = 10,
+    T' = 10 + (3 - 1) = 12. The results leave after 10 cycles, but the fold is over when its stream is, at 12:
+    there the next begins, with overlap and without. The port never idles: 2 x 4 x 3 reads in 24 cycles.
+
+    DRAM: 64 bits a cycle, latency 5.
+    W: 6 x 4 x 8 + 16 = 208 bits, 26 cycles at the buffer's 8 bits; usable at 31.
+    A: 4 x 8 + 16 = 48 bits, one cycle from 26; usable at 32: the tile starts.
+    O: 6 x 16 = 96 bits are 2 cycles on the bus, but the output stage takes 2 x 6 / 4 lanes = 3.
+
+    cycle   0                         26    32          44          56 59
+    DMA     WWWWWWWWWWWWWWWWWWWWWWWWWWA.............................OOO
+    array   ................................1ww1ww1ww1ww2ww2ww2ww2ww...   1, 2: steps, w: waits for weights
+    """
+    machine = description(
+        array={"dataflow": "broadcast", "fold_overlap": fold_overlap},
+        buffers={"weights": {"kib": 1, "banks": 2, "width_bits": 8}},
+        mapping={"tile_m": 1, "tile_n": 6, "tile_k": 4},
+    )
+    record = simulate(engine, machine, (1, 4, 6))
+    check(
+        record,
+        dma=[(0, 26), (26, 27), (56, 59)],
+        array=[(32, 56)],
+        stack={"wait_activations": 32, "compute": 2 * 4, "wait_weights": 2 * 4 * 2, "wait_writeback": 3},
+        cycles=59,
+        compute_cycles=8,
+    )
+    assert record.resource_cycles == {"compute": 8, "dram": 26 + 1 + 3, "sram": 24, "fill": 0}

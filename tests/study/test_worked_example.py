@@ -148,8 +148,9 @@ def test_tiles_start_and_end_as_derived(record: LayerRecord) -> None:
 
 def test_folds_take_the_derived_cycles(plan: Plan) -> None:
     (tile,) = plan.k_runs
-    first, second = (chunk for run in tile for chunk in run.pattern * run.count)
-    for chunk in (first, second):
+    chunks = [chunk for run in tile for chunk in run.pattern * run.count]
+    assert len(chunks) == 2
+    for chunk in chunks:
         folds = [fold_block(plan.array, plan.demand, 4, c, chunk, 6) for c in (4, 2)]
         found = {
             "preload": tuple(fold.load for fold in folds),
@@ -249,6 +250,8 @@ def _rows() -> list[tuple[str, tuple[float, ...]]]:
         ("SRAM alone", (ALONE["sram"],)),
         ("fill alone", (ALONE["fill"],)),
         *BUFFERS_ALONE.items(),
+        ("sum", (GEMM_PJ[0],)),
+        ("sum", (AREA_UM2,)),
         ("energy, pJ", GEMM_PJ),
         ("area, um2", (AREA_UM2,)),
     ]
@@ -260,11 +263,6 @@ def test_numbers_of_the_test_stand_in_a_row_of_the_page(label: str, numbers: tup
     start = f"| {label}"
     rows = [line.removeprefix(start) for line in PAGE.splitlines() if line.startswith(start)]
     assert any(_occur_in_order(numbers, row) for row in rows)
-
-
-def test_sums_stand_in_the_text_of_the_page() -> None:
-    dynamic, leakage, total = GEMM_PJ
-    assert f"{dynamic:.3f} + {leakage:.3f} = {total:.3f} pJ" in PAGE
 
 
 def _occur_in_order(numbers: tuple[float, ...], row: str) -> bool:
