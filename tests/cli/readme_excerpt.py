@@ -1,4 +1,4 @@
-"""The excerpt that README.md shows of its main job. `PYTHONPATH=. python tests/cli/readme_excerpt.py` writes it anew."""
+"""The excerpt that README.md shows of its main job. `PYTHONPATH=. python tests/cli/readme_excerpt.py` rewrites it."""
 
 from __future__ import annotations
 
