@@ -19,7 +19,7 @@ Cause of a cycle, the first that applies: the array streams (`compute`); it fill
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 
 import numpy as np
@@ -115,15 +115,13 @@ def join(array: Array, a: Block, b: Block) -> Block:
     """``a`` followed by ``b``."""
     between = gap(array, a, b)
     start = a.span + a.stream + between[2]
-    return Block(
+    return replace(
+        b,
         span=start + b.span,
         end=max(a.end, start + b.end),
         load=a.load,
         load_base=a.load_base,
         first_issue=a.first_issue,
-        stream=b.stream,
-        hold=b.hold,
-        tail=b.tail,
         causes=a.causes + b.causes + gap_causes(array, between),
         counts=a.counts + b.counts,
     )
@@ -134,16 +132,11 @@ def repeat(array: Array, a: Block, count: int) -> Block:
     if count == 1:
         return a
     between = gap(array, a, a)
-    period = a.span + a.stream + between[2]
-    return Block(
-        span=(count - 1) * period + a.span,
-        end=(count - 1) * period + a.end,
-        load=a.load,
-        load_base=a.load_base,
-        first_issue=a.first_issue,
-        stream=a.stream,
-        hold=a.hold,
-        tail=a.tail,
+    before_last = (count - 1) * (a.span + a.stream + between[2])
+    return replace(
+        a,
+        span=before_last + a.span,
+        end=before_last + a.end,
         causes=count * a.causes + (count - 1) * gap_causes(array, between),
         counts=count * a.counts,
     )

@@ -107,7 +107,7 @@ def skip(
         times[ARRAY_END] += shift * jump
         times[STREAM_END] += shift * jump
         times[LAST_START] += shift * jump
-        return step + stride * jump
+        return int(step + stride * jump)
     old[0], old[1] = step, kind
     old[2:6] = times
     old[6:24] = tiles.reshape(18)
