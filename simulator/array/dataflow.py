@@ -102,19 +102,6 @@ class Array:
             return self.latency - 1 + last_row + last_column + r * drain
         return self.latency - 1 + (r - 1) * drain + last_column
 
-    def fold_cycles(
-        self, r: int, c: int, steps: int, *, stream: int = 0, preload: int = 1, drain: int = 1
-    ) -> int:
-        """Cycles of one fold on its own: preload, stream and drain.
-
-        ``stream`` is the interval between steps (default: the initiation interval), ``preload`` and ``drain`` the
-        cycles a row of stationary words or of results takes.
-        """
-        timed_r, timed_c = self.timed(r, c)
-        load = timed_r * preload if self.dataflow.preloads else 0
-        issued = stream_cycles(steps, stream or self.initiation_interval)
-        return load + issued + self.tail_cycles(timed_r, timed_c, drain)
-
 
 def stream_cycles(steps: int, interval: int) -> int:
     """interval * (T - 1) + 1: cycles from the first of ``steps`` steps to the last, ``interval`` apart, both
