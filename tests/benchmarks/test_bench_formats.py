@@ -21,7 +21,8 @@ def weights() -> np.ndarray:
 
 
 def note_rate(benchmark: BenchmarkFixture, values: int) -> None:
-    benchmark.extra_info["giga_values_per_s"] = round(values / benchmark.stats.stats.min / 1e9, 3)
+    if benchmark.stats is not None:  # None with --benchmark-disable
+        benchmark.extra_info["giga_values_per_s"] = round(values / benchmark.stats.stats.min / 1e9, 3)
 
 
 @pytest.mark.parametrize(

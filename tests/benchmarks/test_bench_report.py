@@ -44,7 +44,7 @@ LAYER = LayerRecord(
     resource_cycles={"compute": 24_000_000, "dram": 28_000_000},
 )
 RUN = Record("fast", (LAYER,) * 500)
-META = dict.fromkeys(META_KEYS, "") | {"phase": {}, "formats": {}}
+META = dict.fromkeys(META_KEYS, "") | {"phase": {}, "formats": {}, "config": {}}
 
 
 def report() -> Report:
