@@ -56,34 +56,32 @@ def chunk_k(begin: int, end: int, edges: Sequence[int], limit: int = 0) -> tuple
 
     ``begin`` is 0 or, with groups, an edge; partial sums of what came before ``begin`` are read back.
     """
-    chunks: list[KChunk] = []
     if not edges:
-        cuts = [*range(begin, end, limit), end] if limit else [begin, end]
-        chunks = [KChunk(hi - lo, False, lo > 0, False) for lo, hi in pairwise(cuts)]
-    else:
-        low = begin
-        for edge in edges[bisect_right(edges, begin) : bisect_right(edges, end)]:
-            cuts = [*range(low, edge, limit), edge] if limit else [low, edge]
-            chunks += [
-                KChunk(hi - lo, hi == edge, lo > low, hi == edge and low > 0) for lo, hi in pairwise(cuts)
-            ]
-            low = edge
-    return _fold_runs(chunks, edges)
+        return _plain_runs(begin, end, limit)
+    groups: list[tuple[KChunk, ...]] = []
+    low = begin
+    for edge in edges[bisect_right(edges, begin) : bisect_right(edges, end)]:
+        cuts = [*range(low, edge, limit), edge] if limit else [low, edge]
+        groups.append(
+            tuple(KChunk(hi - lo, hi == edge, lo > low, hi == edge and low > 0) for lo, hi in pairwise(cuts))
+        )
+        low = edge
+    return tuple(KRun(pattern, sum(1 for _ in same)) for pattern, same in groupby(groups))
 
 
-def _fold_runs(chunks: list[KChunk], edges: Sequence[int]) -> tuple[KRun, ...]:
-    """Equal neighbours written once: chunk by chunk, or group by group where a group has several chunks."""
-    units: list[tuple[KChunk, ...]] = []
-    if edges:
-        unit: list[KChunk] = []
-        for chunk in chunks:
-            unit.append(chunk)
-            if chunk.rescaled:
-                units.append(tuple(unit))
-                unit = []
-    else:
-        units = [(chunk,) for chunk in chunks]
-    return tuple(KRun(pattern, sum(1 for _ in same)) for pattern, same in groupby(units))
+def _plain_runs(begin: int, end: int, limit: int) -> tuple[KRun, ...]:
+    """K without groups: full chunks, the first of all K apart (it has nothing to add to), and the rest."""
+    full, rest = divmod(end - begin, limit or end - begin)
+    size = limit or end - begin
+    sizes = [(size, 1), (size, full - 1), (rest, 1)] if full else [(rest, 1)]
+    runs: list[KRun] = []
+    for length, count in sizes:
+        if length and count:
+            run = KRun((KChunk(length, False, begin > 0 or bool(runs), False),), count)
+            if runs and runs[-1].pattern == run.pattern:
+                run = KRun(run.pattern, runs.pop().count + count)
+            runs.append(run)
+    return tuple(runs)
 
 
 def fold_edges(extent: int, size: int) -> tuple[tuple[int, int], ...]:

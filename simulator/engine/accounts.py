@@ -25,9 +25,9 @@ class Movements:
     """How often each kind of tile moved between DRAM and buffers."""
 
     weight_loads: Table
-    """[is the last tile along n][k tile]"""
+    """[is the last tile along n][kind of K tile]"""
     activation_loads: Table
-    """[is the last tile along m][k tile]"""
+    """[is the last tile along m][kind of K tile]"""
     spill_loads: Table
     """Partial sums read back, [is the last along m][is the last along n]."""
     spills: Table
@@ -140,7 +140,7 @@ class _Traffic:
 
 def _traffic(plan: Plan, moved: Movements) -> _Traffic:
     """Bytes, bits, buffer accesses and bus cycles of all transfers, each rounded up on its own."""
-    mt, nt, kt = plan.counts
+    mt, nt, _ = plan.counts
     demand = plan.demand
 
     def transfer(bits: int, port: Port, cycles: int) -> Table:
@@ -157,13 +157,9 @@ def _traffic(plan: Plan, moved: Movements) -> _Traffic:
     weights = first(0, plan.weight_bits(0, 0), plan.weights.tensor_bits)
     activations = first(1, plan.activation_bits(0, 0), plan.activations.tensor_bits)
     for edge, (mi, ni) in enumerate(((0, 0), (mt - 1, nt - 1))):
-        for bits, times in _by_size(
-            moved.weight_loads[edge], [plan.weight_bits(ni, ki) for ki in range(kt)]
-        ).items():
-            weights += times * load(0, bits)
-        sizes = [plan.activation_bits(mi, ki) for ki in range(kt)]
-        for bits, times in _by_size(moved.activation_loads[edge], sizes).items():
-            activations += times * load(1, bits)
+        for kind, ki in enumerate(plan.k_tiles.first):
+            weights += moved.weight_loads[edge, kind] * load(0, plan.weight_bits(ni, ki))
+            activations += moved.activation_loads[edge, kind] * load(1, plan.activation_bits(mi, ki))
     restored, spilled, written = np.zeros((3, 4), np.int64)
     for i, (mi, m_tiles) in enumerate(((0, mt - 1), (mt - 1, 1))):
         for j, (ni, n_tiles) in enumerate(((0, nt - 1), (nt - 1, 1))):
@@ -187,11 +183,3 @@ def _traffic(plan: Plan, moved: Movements) -> _Traffic:
         output_fills=int(restored[2]),
         output_drains=int((spilled + written)[2]),
     )
-
-
-def _by_size(loads: Table, bits: list[int]) -> dict[int, int]:
-    """How often a transfer of each size happened, from how often each K tile was loaded."""
-    times: dict[int, int] = {}
-    for size, count in zip(bits, loads.tolist(), strict=True):
-        times[size] = times.get(size, 0) + count
-    return times

@@ -6,8 +6,6 @@ It gives the integers that the reference engine gives (`simulator.engine.referen
 
 from __future__ import annotations
 
-from collections import Counter
-
 import numpy as np
 
 from simulator.array.schedule import CAUSES, Block, gemm_block
@@ -45,10 +43,10 @@ def _blocks(plan: Plan) -> Blocks:
     def block(m: int, n: int, kind: int) -> Block:
         key = (m, n, kind)
         if key not in known:
-            known[key] = gemm_block(plan.array, plan.demand, m, n, plan.k_kinds[0][kind])
+            known[key] = gemm_block(plan.array, plan.demand, m, n, plan.k_tiles.kinds[kind].runs)
         return known[key]
 
-    kinds = range(len(plan.k_kinds[0]))
+    kinds = range(len(plan.k_tiles.kinds))
     return [
         [[block(plan.rows_m(mi), plan.rows_n(ni), kind) for kind in kinds] for ni in (0, nt - 1)]
         for mi in (0, mt - 1)
@@ -78,8 +76,8 @@ def prepare(plan: Plan, blocks: Blocks | None = None, *, trace: bool = False) ->
         np.array(loops, np.int64),
         np.array(machine, np.int64),
         np.array([_stays(plan, operand) for operand in range(3)], np.int64),
-        np.array(plan.k_kinds[1], np.int64),
-        _k_same(plan),
+        plan.k_tiles.which,
+        _k_same(plan.k_tiles.which),
         _block_table(blocks or _blocks(plan)),
         _durations(plan),
         np.zeros((traced, 2), np.int64),
@@ -95,14 +93,18 @@ def _loops(plan: Plan) -> tuple[dict[str, int], dict[str, int]]:
     return counts, {"batch": counts[first] * inner, first: inner, second: counts[third], third: 1}
 
 
-def _k_same(plan: Plan) -> Table:
-    """For each K tile the last of the equal ones (folds, bits of both operands) that follow it without a gap."""
-    tiles = list(zip(plan.k_kinds[1], plan.weight_row_bits, plan.activation_row_bits, strict=True))
-    same = np.arange(len(tiles))
-    for index in reversed(range(len(tiles) - 1)):
-        if tiles[index] == tiles[index + 1]:
-            same[index] = same[index + 1]
+def _k_same(which: Table) -> Table:
+    """For each K tile the last of its kind that follow it without a gap."""
+    changes = np.flatnonzero(which[1:] != which[:-1])
+    ends = np.append(changes, len(which) - 1)
+    same: Table = np.repeat(ends, np.diff(ends, prepend=-1))
     return same
+
+
+def _tiles_of_kind(plan: Plan) -> list[int]:
+    """How many K tiles are of each kind."""
+    tiles: list[int] = np.bincount(plan.k_tiles.which, minlength=len(plan.k_tiles.kinds)).tolist()
+    return tiles
 
 
 def _stays(plan: Plan, operand: int) -> tuple[int, int, int, int]:
@@ -143,8 +145,8 @@ def movements(plan: Plan) -> Movements:
     # Stays of an output tile that do not complete it are spilled, and restored for the next one.
     spills = (each_output - plan.batch) * np.outer(ends[1], ends[0])
     return Movements(
-        weight_loads=each_weight * np.repeat(ends[0][:, None], kt, axis=1),
-        activation_loads=each_activation * np.repeat(ends[1][:, None], kt, axis=1),
+        weight_loads=each_weight * np.outer(ends[0], _tiles_of_kind(plan)),
+        activation_loads=each_activation * np.outer(ends[1], _tiles_of_kind(plan)),
         spill_loads=spills,
         spills=spills,
     )
@@ -172,20 +174,21 @@ def _totals(plan: Plan, blocks: Blocks) -> Table:
     total = np.zeros_like(blocks[0][0][0].counts)
     for m_tiles, of_m in zip((mt - 1, 1), blocks, strict=True):
         for n_tiles, of_n in zip((nt - 1, 1), of_m, strict=True):
-            for kind, k_tiles in Counter(plan.k_kinds[1]).items():
-                total += plan.batch * m_tiles * n_tiles * k_tiles * of_n[kind].counts
+            for block, k_tiles in zip(of_n, _tiles_of_kind(plan), strict=True):
+                total += plan.batch * m_tiles * n_tiles * k_tiles * block.counts
     return total
 
 
 def _durations(plan: Plan) -> Table:
-    """DMA cycles: weights [2 * kt], activations [2 * kt], write-back [4], spill [4], first weight and activation load.
+    """DMA cycles: loads of weights, of activations [is last][kind of K tile], write-back [4], spill [4], first loads.
 
-    Pairs and fours are indexed by "is the last tile along n, m"; the last entry is when everything starts.
+    The fours are indexed by "is the last tile along m, n"; the last entry is when everything starts.
     """
-    mt, nt, kt = plan.counts
+    mt, nt, _ = plan.counts
     ends = ((0, mt - 1), (0, nt - 1))
-    weights = _each_load(plan, 0, [plan.weight_bits(ni, ki) for ni in ends[1] for ki in range(kt)])
-    activations = _each_load(plan, 1, [plan.activation_bits(mi, ki) for mi in ends[0] for ki in range(kt)])
+    kinds = plan.k_tiles.first
+    weights = [plan.load_cycles(0, plan.weight_bits(ni, ki)) for ni in ends[1] for ki in kinds]
+    activations = [plan.load_cycles(1, plan.activation_bits(mi, ki)) for mi in ends[0] for ki in kinds]
     writes = [plan.write_cycles(mi, ni) for mi in ends[0] for ni in ends[1]]
     spills = [plan.load_cycles(2, plan.spill_bits(mi, ni)) for mi in ends[0] for ni in ends[1]]
     first = [
@@ -194,11 +197,6 @@ def _durations(plan: Plan) -> Table:
         plan.vector_cycles,
     ]
     return np.array(weights + activations + writes + spills + first, np.int64)
-
-
-def _each_load(plan: Plan, operand: int, bits: list[int]) -> list[int]:
-    cycles = {size: plan.load_cycles(operand, size) for size in set(bits)}
-    return [cycles[size] for size in bits]
 
 
 def compress(intervals: Table) -> tuple[Run, ...]:

@@ -103,7 +103,7 @@ def _folds_of_tile(plan: Plan, tile: int, step: Step) -> Iterator[Fold]:
     array, flow = plan.array, plan.array.dataflow
     begin = {"m": step.mi * plan.tiling.m, "n": step.ni * plan.tiling.n, "k": step.ki * plan.tiling.k}
     size = {"m": plan.rows_m(step.mi), "n": plan.rows_n(step.ni), "k": plan.size_k(step.ki)}
-    chunks = [chunk for run in plan.k_runs[step.ki] for _ in range(run.count) for chunk in run.pattern]
+    chunks = [chunk for run in plan.k_tile(step.ki).runs for _ in range(run.count) for chunk in run.pattern]
     for cols in _pieces(begin[flow.cols_hold], size[flow.cols_hold], array.cols):
         c = cols.stop - cols.start
         row_pieces = (

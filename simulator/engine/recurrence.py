@@ -144,7 +144,8 @@ def tile_recurrence(
     steps = loops[0] * mt * nt * kt
     preloads, overlap, latency = machine[0] == 1, machine[1] == 1, machine[2]
     wait_stationary = 2 if machine[6] == 1 else 3
-    write_at, spill_at, first_at = 4 * kt, 4 * kt + 4, 4 * kt + 8
+    kinds = blocks.shape[2]
+    write_at, spill_at, first_at = 4 * kinds, 4 * kinds + 4, 4 * kinds + 8
     tracing = traced.shape[0] > 0
 
     slots = machine[3:6]
@@ -171,7 +172,7 @@ def tile_recurrence(
             here_k = (step // loops[6]) % kt
             m_edge = 1 if (step // loops[4]) % mt == mt - 1 else 0
             n_edge = 1 if (step // loops[5]) % nt == nt - 1 else 0
-            kind = (2 * m_edge + n_edge) * kt + k_kinds[here_k]
+            kind = (2 * m_edge + n_edge) * kinds + k_kinds[here_k]
             block = blocks[m_edge, n_edge, k_kinds[here_k]]
             available, waited = begin, 2
             for operand in range(3):
@@ -236,7 +237,9 @@ def tile_recurrence(
                 break
             last_n, last_m = (need // loops[5]) % nt == nt - 1, (need // loops[4]) % mt == mt - 1
             last = last_n if operand == 0 else last_m
-            duration = durations[operand * 2 * kt + (kt if last else 0) + (need // loops[6]) % kt]
+            duration = durations[
+                (2 * operand + (1 if last else 0)) * kinds + k_kinds[(need // loops[6]) % kt]
+            ]
             if tiles[ISSUED, operand] == 0:
                 duration = durations[first_at + operand]
             moment = max(times[BUS], release)

@@ -69,8 +69,9 @@ class _Machine:
         self.transfers: list[tuple[int, int]] = []
         self.begins: dict[int, int] = {}
         self.ends: dict[int, int] = {}
-        kt = plan.counts[2]
-        self.moved = Movements(*(np.zeros(shape, np.int64) for shape in ((2, kt), (2, kt), (2, 2), (2, 2))))
+        kinds = len(plan.k_tiles.kinds)
+        shapes = ((2, kinds), (2, kinds), (2, 2), (2, 2))
+        self.moved = Movements(*(np.zeros(shape, np.int64) for shape in shapes))
         shape = (plan.batch, plan.m, plan.n) if operands else (0, 0, 0)
         self.partial, self.scaled = np.zeros(shape, object), np.zeros(shape, object)
 
@@ -117,10 +118,10 @@ class _Machine:
             first = visit.serial == 0
             if visit.operand == WEIGHTS:
                 bits = plan.weight_bits(tile.ni, tile.ki) + (plan.weights.tensor_bits if first else 0)
-                self.moved.weight_loads[edge[1], tile.ki] += 1
+                self.moved.weight_loads[edge[1], plan.k_tiles.which[tile.ki]] += 1
             else:
                 bits = plan.activation_bits(tile.mi, tile.ki) + (plan.activations.tensor_bits if first else 0)
-                self.moved.activation_loads[edge[0], tile.ki] += 1
+                self.moved.activation_loads[edge[0], plan.k_tiles.which[tile.ki]] += 1
             cycles = plan.load_cycles(visit.operand, bits)
         elif transfer.kind == "write":
             cycles = plan.write_cycles(tile.mi, tile.ni)

@@ -11,6 +11,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
 
 from simulator.array import Array, Demand, KRun, chunk_k
 from simulator.formats import Format
@@ -41,6 +45,23 @@ class Step:
     mi: int
     ni: int
     ki: int
+
+
+@dataclass(frozen=True)
+class KTile:
+    """A tile of K: its chunks, and the DRAM bits of one row of it of each operand."""
+
+    runs: tuple[KRun, ...]
+    weight_row_bits: int
+    activation_row_bits: int
+
+
+class KTiles(NamedTuple):
+    """The different K tiles, the first K tile of each kind, and which kind each K tile is."""
+
+    kinds: tuple[KTile, ...]
+    first: tuple[int, ...]
+    which: npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -105,20 +126,36 @@ class Plan:
         return ceil_div(self.m, t.m), ceil_div(self.n, t.n), ceil_div(self.k, t.k)
 
     @cached_property
-    def k_runs(self) -> tuple[tuple[KRun, ...], ...]:
-        """The K chunks of each K tile."""
-        return tuple(
-            chunk_k(low, min(low + self.tiling.k, self.k), self.edges, self.k_limit)
-            for low in range(0, self.k, self.tiling.k)
+    def k_tiles(self) -> KTiles:
+        """The K tiles. Those between the first and the last are alike, unless groups begin anew at kernel positions."""
+        step, count = self.tiling.k, self.counts[2]
+        restart = any(
+            format.group_size and span < self.k
+            for format, span in zip((self.weights, self.activations), self.spans, strict=True)
         )
+        samples = range(count) if restart else sorted({0, min(1, count - 1), count - 1})
+        kinds: dict[KTile, int] = {}
+        first: list[int] = []
+        found = []
+        for index in samples:
+            low, high = index * step, min((index + 1) * step, self.k)
+            tile = KTile(
+                chunk_k(low, high, self.edges, self.k_limit),
+                row_bits(self.weights, low, high, self.spans[0]),
+                row_bits(self.activations, low, high, self.spans[1]),
+            )
+            if tile not in kinds:
+                first.append(index)
+            found.append(kinds.setdefault(tile, len(kinds)))
+        which = np.array(found, np.int64)
+        if not restart:
+            which = np.full(count, found[min(1, count - 1)], np.int64)
+            which[0], which[-1] = found[0], found[-1]
+        return KTiles(tuple(kinds), tuple(first), which)
 
-    @cached_property
-    def k_kinds(self) -> tuple[tuple[tuple[KRun, ...], ...], tuple[int, ...]]:
-        """The different K tiles by their chunks, and which of them each K tile is: few, however many tiles there
-        are."""
-        kinds: dict[tuple[KRun, ...], int] = {}
-        which = tuple(kinds.setdefault(runs, len(kinds)) for runs in self.k_runs)
-        return tuple(kinds), which
+    def k_tile(self, ki: int) -> KTile:
+        """The K tile with this index."""
+        return self.k_tiles.kinds[int(self.k_tiles.which[ki])]
 
     @property
     def k_limit(self) -> int:
@@ -148,26 +185,12 @@ class Plan:
 
     def weight_bits(self, ni: int, ki: int) -> int:
         """DRAM bits of a weight tile, its scales included; per-row scales come with the first K tile."""
-        return self.rows_n(ni) * self.weight_row_bits[ki]
+        return self.rows_n(ni) * self.k_tile(ki).weight_row_bits
 
     def activation_bits(self, mi: int, ki: int) -> int:
         """DRAM bits of an activation tile, likewise; for a convolution no more than the input lines it reads."""
-        bits = self.rows_m(mi) * self.activation_row_bits[ki]
+        bits = self.rows_m(mi) * self.k_tile(ki).activation_row_bits
         return bits if self.windowed is None else min(bits, self.windowed.bits(self.rows_m(mi)))
-
-    @cached_property
-    def weight_row_bits(self) -> tuple[int, ...]:
-        """Bits of one weight row of each K tile."""
-        return self._row_bits(self.weights, self.spans[0])
-
-    @cached_property
-    def activation_row_bits(self) -> tuple[int, ...]:
-        """Bits of one activation row of each K tile."""
-        return self._row_bits(self.activations, self.spans[1])
-
-    def _row_bits(self, format: Format, span: int) -> tuple[int, ...]:
-        step = self.tiling.k
-        return tuple(row_bits(format, low, min(low + step, self.k), span) for low in range(0, self.k, step))
 
     def output_bits(self, mi: int, ni: int) -> int:
         """DRAM bits of a finished output tile in the output format; per-row scales go with the last N tile."""

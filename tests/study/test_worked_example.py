@@ -147,7 +147,7 @@ def test_tiles_start_and_end_as_derived(record: LayerRecord) -> None:
 
 
 def test_folds_take_the_derived_cycles(plan: Plan) -> None:
-    (tile,) = plan.k_runs
+    tile = plan.k_tile(0).runs
     chunks = [chunk for run in tile for chunk in run.pattern * run.count]
     assert len(chunks) == 2
     for chunk in chunks:
