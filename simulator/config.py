@@ -2,11 +2,14 @@
 
 The document is built from the parser's events, so that nothing is constructed but maps with text keys,
 lists, text, numbers, booleans and null; what aliases repeat counts as often as it is repeated, and depth
-and size are bounded.
+and size are bounded. Numbers are those on which YAML 1.1 and 1.2 agree: floats of either (``1e-3``), no octal
+``010`` and no sexagesimal ``1:30``.
 """
 
 from __future__ import annotations
 
+import math
+import re
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -23,7 +26,24 @@ MAX_DEPTH = 32
 
 ModelT = TypeVar("ModelT", bound=BaseModel)
 _LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-_RESOLVER: Any = yaml.resolver.Resolver()
+_FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
+"""YAML 1.2.2, section 10.3.2; YAML 1.1 wants a point and a sign in the exponent."""
+_LEADING_ZERO = re.compile(r"[-+]?0[0-9_]+")
+
+
+class _Resolver(yaml.resolver.Resolver):
+    """What plain text is: as in YAML 1.1, floats of YAML 1.2 besides."""
+
+
+class _Dumper(yaml.SafeDumper):
+    """Quotes the text that `_Resolver` would take for a number."""
+
+
+for _kind in (_Resolver, _Dumper):
+    _kind.add_implicit_resolver(
+        "tag:yaml.org,2002:float", re.compile(_FLOAT.pattern + "$"), [*"-+.0123456789"]
+    )
+_RESOLVER: Any = _Resolver()
 _CONSTRUCTOR = yaml.constructor.SafeConstructor()
 _SCALARS: Mapping[str, Callable[[yaml.ScalarNode], Any]] = {
     "tag:yaml.org,2002:null": _CONSTRUCTOR.construct_yaml_null,
@@ -170,13 +190,29 @@ class _Document:
             tag = _RESOLVER.resolve(yaml.ScalarNode, event.value, event.implicit)
         if tag not in _SCALARS:
             raise self._error("only text, numbers, booleans and null are allowed", key, event.value)
+        kind = tag.rpartition(":")[2]
+        if kind in ("int", "float"):
+            self._refuse_other_bases(event.value, key)
         try:
             value = _SCALARS[tag](yaml.ScalarNode(tag, event.value))
         except (ValueError, KeyError, IndexError, OverflowError, yaml.YAMLError):
-            raise self._error(f"is not a {tag.rpartition(':')[2]}", key, event.value) from None
-        if isinstance(value, int) and abs(value) >= 2**64:
+            raise self._error(f"is not a {kind}", key, event.value) from None
+        too_large = value in (math.inf, -math.inf) and "inf" not in event.value.lower()
+        if too_large or (isinstance(value, int) and abs(value) >= 2**64):
             raise self._error("the number is too large", key, event.value)
         return value
+
+    def _refuse_other_bases(self, text: str, key: str) -> None:
+        """Raise InputError for what YAML 1.1 alone reads in base 8 or 60."""
+        if ":" in text:
+            raise self._error(
+                "a number with ':' (YAML 1.1 counts in sixties)", key, text, f"{text!r} in quotes for text"
+            )
+        if _LEADING_ZERO.fullmatch(text):
+            plain = text.replace("_", "").lstrip("+-0") or "0"
+            sign = "-" if text[0] == "-" and plain != "0" else ""
+            allowed = f"{sign}{plain}, or {text!r} in quotes for text"
+            raise self._error("a number with a leading 0 (YAML 1.1 reads it as octal)", key, text, allowed)
 
     def _count(self, values: int, key: str) -> None:
         self._values += values
@@ -212,6 +248,7 @@ def _fault(
         )
     problem = fault["msg"].removeprefix("Value error, ")
     problem = problem[:1].lower() + problem[1:]
+    empty = value is None and kind not in ("extra_forbidden", "missing", "value_error")
     if kind == "extra_forbidden":
         known = _keys_at(model, fault["loc"][:-1])
         problem, value, allowed = "no key of this name", None, nearest(str(fault["loc"][-1]), known)
@@ -222,7 +259,11 @@ def _fault(
     elif kind == "value_error":
         value = None
     elif kind == "float_type" and isinstance(value, str):
-        allowed = "a number such as 0.5 or 1.0e-3, without a unit"
+        allowed = "a number such as 0.5 or 1e-3, without a unit"
+    elif kind == "int_type" and isinstance(value, float) and value.is_integer() and abs(value) < 2**53:
+        allowed = f"digits only, {value:.0f}"
+    if empty:
+        problem += " (found nothing)"
     return InputError(problem, file=file, key=path or None, value=value, allowed=allowed)
 
 
@@ -239,6 +280,4 @@ def _keys_at(model: type[BaseModel], location: tuple[int | str, ...]) -> list[st
 
 def dump_yaml(data: Mapping[str, Any]) -> str:
     """YAML that `parse_mapping` reads back as ``data``; short lists and maps stand in one line."""
-    return str(
-        yaml.dump(dict(data), Dumper=yaml.SafeDumper, sort_keys=False, default_flow_style=None, width=100)
-    )
+    return str(yaml.dump(dict(data), Dumper=_Dumper, sort_keys=False, default_flow_style=None, width=100))

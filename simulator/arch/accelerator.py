@@ -51,13 +51,26 @@ class ArraySection(Section):
     @model_validator(mode="after")
     def _axes_fit(self) -> ArraySection:
         if 0 < self.rescale_per_cycle < 2**-16:
-            raise ValueError("rescale_per_cycle is 0 (no rescale unit) or at least 2**-16")
+            raise InputError(
+                "is slower than a rescale unit can be",
+                key="rescale_per_cycle",
+                value=self.rescale_per_cycle,
+                allowed="0 (no rescale unit), or 2**-16 to 1",
+            )
         if self.rows_hold not in (None, *self._choices):
-            raise ValueError(
-                f"rows_hold of {self.dataflow} is {' or '.join(self._choices)}, not {self.rows_hold}"
+            raise InputError(
+                f"not a dimension that the rows of dataflow {self.dataflow} hold",
+                key="rows_hold",
+                value=self.rows_hold,
+                allowed=" or ".join(self._choices),
             )
         if self.dataflow in ("ws", "is") and self.os_drain == "shift":
-            raise ValueError("os_drain: shift needs stationary outputs (dataflow os or broadcast)")
+            raise InputError(
+                f"needs stationary outputs, which dataflow {self.dataflow} has not",
+                key="os_drain",
+                value=self.os_drain,
+                allowed="bus, or dataflow os or broadcast",
+            )
         return self
 
     @property
@@ -96,21 +109,24 @@ class BufferSection(Section):
     @model_validator(mode="after")
     def _halves_have_banks(self) -> BufferSection:
         if self.banks % self.buffering:
-            raise ValueError(
-                f"banks: {self.banks} cannot be split over buffering: {self.buffering}; use a multiple of it"
+            raise InputError(
+                f"cannot be split over the {self.buffering} halves of buffering",
+                key="banks",
+                value=self.banks,
+                allowed=f"a multiple of {self.buffering}",
             )
-        if self.bytes % self.banks:
-            raise ValueError(
-                f"kib: {self.kib:g} is not a whole number of bytes in each of {self.banks} banks"
+        if (exact(self.kib) * KIB / self.banks).denominator != 1:
+            raise InputError(
+                f"is not a whole number of bytes in each of {self.banks} banks",
+                key="kib",
+                value=self.kib,
+                allowed=f"a multiple of {self.banks / KIB} KiB",
             )
         return self
 
     @property
     def bytes(self) -> int:
-        capacity = exact(self.kib) * KIB
-        if capacity.denominator != 1:
-            raise ValueError(f"kib: {self.kib:g} is not a whole number of bytes")
-        return int(capacity)
+        return int(exact(self.kib) * KIB)
 
     @property
     def tile_bits(self) -> int:
@@ -176,7 +192,8 @@ class Accelerator(Section):
     @classmethod
     def _of_family(cls, value: Any) -> Any:
         if not isinstance(value, Mapping):
-            raise InputError("must hold a PE's parameters", value=value, allowed="family, weights, ...")
+            problem = "must hold a PE's parameters" + (" (found nothing)" if value is None else "")
+            raise InputError(problem, value=value, allowed="family, weights, ...")
         if "family" not in value:
             raise InputError("this key is missing", key="family", allowed=", ".join(FAMILIES))
         return validate(pe_model(value["family"]), value)

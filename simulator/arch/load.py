@@ -37,15 +37,25 @@ def load_accelerator(
         data = read_mapping(source)
         if "technology" in data:
             data = {**data, "technology": _beside(source, data["technology"])}
+    written = data
     for key, value in (changes or {}).items():
         read = parse_value(value, key) if isinstance(value, str) else value
         data = _changed(data, key.split("."), read, key)
     try:
         return validate(Accelerator, data, source=source)
     except InputError as error:
-        if error.key is None or not any(_overlap(error.key, key) for key in changes or ()):
+        if source is None or not changes or str(error) == _fault_of(written, source):
             raise
         raise InputError(error.problem, key=error.key, value=error.value, allowed=error.allowed) from None
+
+
+def _fault_of(data: Mapping[str, Any], source: Path) -> str:
+    """What is wrong with the file as it is written; empty where nothing is."""
+    try:
+        validate(Accelerator, data, source=source)
+    except InputError as error:
+        return str(error)
+    return ""
 
 
 def _beside(file: Path, technology: Any) -> Any:
@@ -61,11 +71,6 @@ def _beside(file: Path, technology: Any) -> Any:
     if isinstance(placed.get("tables"), list):
         placed["tables"] = [_beside(file, table) for table in placed["tables"]]
     return placed
-
-
-def _overlap(one: str, other: str) -> bool:
-    """Is one key the other, or a section that holds it?"""
-    return f"{one}.".startswith(f"{other}.") or f"{other}.".startswith(f"{one}.")
 
 
 def _changed(data: Mapping[str, Any], path: list[str], value: Any, key: str) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
+from simulator.errors import InputError
 from simulator.workload.schema import Count, Model, Seed
 
 Distribution = Literal["normal", "laplace", "uniform"]
@@ -57,7 +58,12 @@ class WeightValues(Model):
     @model_validator(mode="after")
     def _one_origin(self) -> WeightValues:
         if self.safetensors is not None and self.package is not None:
-            raise ValueError("give safetensors or package, not both")
+            raise InputError(
+                "cannot stand beside package",
+                key="safetensors",
+                value=self.safetensors,
+                allowed="safetensors or package, not both",
+            )
         return self
 
 
@@ -93,7 +99,12 @@ class PhaseDocument(Model):
     @model_validator(mode="after")
     def _one_phase(self) -> PhaseDocument:
         if self.prefill is not None and self.decode is not None:
-            raise ValueError("give prefill or decode, not both")
+            raise InputError(
+                "cannot stand beside prefill",
+                key="decode",
+                value=self.decode,
+                allowed="prefill or decode, not both",
+            )
         return self
 
 

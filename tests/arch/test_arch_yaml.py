@@ -97,6 +97,26 @@ def test_a_change_is_blamed_on_the_change_and_the_rest_on_the_file(tmp_path) -> 
     assert str(caught.value).startswith("array.rows: ")
 
 
+def test_a_contradiction_is_blamed_on_who_made_it(tmp_path) -> None:
+    file = tmp_path / "machine.yaml"
+    base = BASE.replace("dataflow: ws", "dataflow: os, rows_hold: n")
+    file.write_text(base)
+    with pytest.raises(InputError, match=r"^array\.rows_hold: .*\(found 'n'\); allowed: k$"):
+        load_accelerator(file, {"array.dataflow": "ws"})
+    file.write_text(base.replace("dataflow: os", "dataflow: ws"))
+    with pytest.raises(InputError, match=r"machine\.yaml: array\.rows_hold: "):
+        load_accelerator(file, {"array.rows": 8})
+
+
+def test_a_buffer_of_whole_bytes_has_whole_banks() -> None:
+    machine = load_accelerator(
+        "systolic_ws_8x8", {"buffers.outputs": "{kib: 0.0029296875, banks: 3, buffering: 1}"}
+    )
+    assert machine.buffers.outputs.bytes == 3
+    with pytest.raises(InputError, match=r"buffers\.outputs\.kib: .*3 banks \(found 1\.0\)"):
+        load_accelerator("systolic_ws_8x8", {"buffers.outputs": "{kib: 1, banks: 3, buffering: 1}"})
+
+
 def test_what_a_file_lacks_may_come_from_a_change(tmp_path) -> None:
     file = tmp_path / "machine.yaml"
     file.write_text(BASE.replace("clock_ghz: 1.0\n", ""))

@@ -102,7 +102,10 @@ def test_the_folder_its_config_and_its_traced_file_are_one_workload(config, tmp_
         ({k: v for k, v in LLAMA.items() if k != "hidden_size"}, "hidden_size: this key is missing"),
         ({**LLAMA, "hidden_act": "gulu"}, "hidden_act"),
         ({**LLAMA, "hidden_act": ["silu"]}, "hidden_act|unhashable"),
-        ({**LLAMA, "num_key_value_heads": 3}, "multiple"),
+        (
+            {**LLAMA, "num_key_value_heads": 3},
+            r"kv_heads: must divide heads \(found 3\); allowed: a divisor of 8",
+        ),
         ({**LLAMA, "hidden_size": 0}, "hidden"),
         ({**LLAMA, "hidden_size": "64"}, "hidden"),
         ({**LLAMA, "sliding_window": 4096}, "sliding_window"),

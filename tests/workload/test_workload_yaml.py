@@ -9,7 +9,7 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from simulator.config import MAX_FILE_BYTES, dump_yaml, parse_mapping
+from simulator.config import MAX_FILE_BYTES, dump_yaml, parse_mapping, parse_value
 from simulator.errors import InputError
 from simulator.shipped import shipped_folder
 from simulator.workload import Workload, load_workload, workload_names
@@ -76,9 +76,15 @@ HEAD = "name: net\nmodel: {family: llama, hidden: 64, layers: 1, heads: 2, inter
         (HEAD + "formats: {weights: int99}\n", "formats.weights: "),
         (HEAD + "values: {weights: {distribution: gauss}}\n", "values.weights.distribution: .*normal"),
         (HEAD + "values: {weights: {package: ../x}}\n", "values.weights.package"),
-        (HEAD + "values: {weights: {safetensors: a, package: b}}\n", "values.weights: .*not both"),
+        (
+            HEAD + "values: {weights: {safetensors: a, package: b}}\n",
+            r"values\.weights\.safetensors: cannot stand beside package \(found 'a'\); .*not both",
+        ),
         (HEAD + "values: {weights: {seed: -1}}\n", "values.weights.seed"),
-        (HEAD + "phase: {prefill: 1, decode: 1}\n", "phase: .*not both"),
+        (
+            HEAD + "phase: {prefill: 1, decode: 1}\n",
+            r"phase\.decode: cannot stand beside prefill \(found 1\); .*not both",
+        ),
         (HEAD + "operations: [{op: relu, name: a, shape: [1, 1]}]\n", "either model or operations"),
         ("name: net\n", "either model or operations"),
         ("name: net\noperations: []\n", "operations: .*at least 1"),
@@ -88,7 +94,17 @@ HEAD = "name: net\nmodel: {family: llama, hidden: 64, layers: 1, heads: 2, inter
         (HEAD.replace("64", "-64"), "model.hidden: .*found -64"),
         (HEAD.replace("64", "0x1" + "0" * 400), "model.hidden: the number is too large"),
         (HEAD.replace("64", "4611686018427387904"), "model.hidden: "),
-        (HEAD.replace("64", "1e3"), "model.hidden: "),
+        (HEAD.replace("64", "1e3"), r"model\.hidden: .*\(found 1000\.0\); allowed: digits only, 1000"),
+        (HEAD.replace("64", "0100"), r"model\.hidden: .* leading 0 .*\(found '0100'\); allowed: 100, or"),
+        (
+            HEAD.replace("64", "1:30"),
+            r"model\.hidden: .* with ':' .*\(found '1:30'\); allowed: '1:30' in quotes",
+        ),
+        (
+            HEAD.replace("heads: 2", "heads: 3"),
+            r"model\.heads: must divide hidden .*\(found 3\); allowed: .* 64",
+        ),
+        (HEAD.replace("64", ""), r"model\.hidden: input should be a valid integer \(found nothing\)"),
         (HEAD.replace("64", "yes"), "model.hidden: "),
     ],
 )
@@ -133,6 +149,45 @@ def test_nesting_without_end_is_refused(tmp_path, opening, depth):
 def test_an_alias_repeats_what_it_names(tmp_path):
     data = parse_mapping("a: &x {b: [1, 2.5, yes, ~, text]}\nc: *x\n", "here")
     assert data == {"a": {"b": [1, 2.5, True, None, "text"]}, "c": {"b": [1, 2.5, True, None, "text"]}}
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("1e-3", 0.001),
+        ("1e3", 1000.0),
+        ("-2.5E6", -2.5e6),
+        (".5e1", 5.0),
+        ("5.", 5.0),
+        ("0", 0),
+        ("-0.5", -0.5),
+        ("0x10", 16),
+        ("'010'", "010"),
+        ("e3m4", "e3m4"),
+        ("1.5.2", "1.5.2"),
+        ("2e", "2e"),
+    ],
+)
+def test_a_number_is_what_yaml_1_2_says(text, value):
+    read = parse_value(text, "key")
+    assert (read, type(read)) == (value, type(value))
+
+
+@pytest.mark.parametrize("text", ["010", "-017", "00", "08", "0_7", "1:30", "-1:30", "1:30.5", "[1, 010]"])
+def test_numbers_that_yaml_1_1_reads_in_base_8_or_60_are_refused(text):
+    with pytest.raises(InputError, match=r"YAML 1\.1"):
+        parse_value(text, "key")
+
+
+@pytest.mark.parametrize("text", ["1e999", "-1e999"])
+def test_a_number_beyond_float64_is_not_infinity(text):
+    with pytest.raises(InputError, match="key: the number is too large"):
+        parse_value(text, "key")
+
+
+@given(st.from_regex(r"\A[-+]?[0-9.:_]{1,4}([eE][-+]?[0-9]{1,2})?\Z"))
+def test_text_that_looks_like_a_number_stays_text_when_written(text):
+    assert parse_mapping(dump_yaml({"key": text}), "here") == {"key": text}
 
 
 plain = st.recursive(

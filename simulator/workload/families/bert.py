@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 from pydantic import model_validator
 
+from simulator.errors import InputError
 from simulator.workload.builder import Builder
 from simulator.workload.families.family import Family
 from simulator.workload.families.transformer import Heads, self_attention, sequences
@@ -38,9 +39,11 @@ class BertConfig(Model):
     @model_validator(mode="after")
     def _consistent(self) -> BertConfig:
         if self.hidden % self.heads:
-            raise ValueError(f"hidden ({self.hidden}) must be a multiple of heads ({self.heads})")
+            raise InputError(
+                "must divide hidden", key="heads", value=self.heads, allowed=f"a divisor of {self.hidden}"
+            )
         if self.pooling == "cls" and not self.pooler:
-            raise ValueError("pooling: cls needs pooler: true")
+            raise InputError("needs pooler: true", key="pooling", value=self.pooling, allowed="mean or none")
         return self
 
 

@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 from pydantic import model_validator
 
+from simulator.errors import InputError
 from simulator.workload.builder import Builder
 from simulator.workload.families.family import Family
 from simulator.workload.families.transformer import Heads, self_attention, sequences
@@ -43,10 +44,15 @@ class LlamaConfig(Model):
     @model_validator(mode="after")
     def _heads_divide(self) -> LlamaConfig:
         if self.heads % (self.kv_heads or self.heads):
-            raise ValueError(f"heads ({self.heads}) must be a multiple of kv_heads ({self.kv_heads})")
+            raise InputError(
+                "must divide heads", key="kv_heads", value=self.kv_heads, allowed=f"a divisor of {self.heads}"
+            )
         if self.head_dim is None and self.hidden % self.heads:
-            raise ValueError(
-                f"hidden ({self.hidden}) must be a multiple of heads ({self.heads}), or give head_dim"
+            raise InputError(
+                "must divide hidden where head_dim is not given",
+                key="heads",
+                value=self.heads,
+                allowed=f"a divisor of {self.hidden}",
             )
         return self
 
