@@ -31,6 +31,8 @@ class Operand:
 
     integers: Integers
     """Element integers; zero points not subtracted."""
+    exponent: int
+    """A code is worth its integer times 2**exponent."""
     scales: Exact
     """Integers times 2**SCALE_EXPONENT; one group where the scale is per row or tensor."""
     zero_points: Exact
@@ -55,11 +57,12 @@ def operand(tensor: QuantizedTensor, batch: int, rows: int) -> Operand:
     format = tensor.format
     span = tensor.shape[-1]
     codes = tensor.codes[..., :span].reshape(batch, rows, -1)
-    integers, _ = format.element_integers(codes)
+    integers, exponent = format.element_integers(codes)
     scales = np.float32(1) if tensor.scales is None else tensor.scales
     zeros = np.zeros(np.shape(scales), np.int64) if tensor.zero_points is None else tensor.zero_points
     return Operand(
         integers.astype(object),
+        exponent,
         _per_row(_exact_scales(np.asarray(scales, np.float64)), batch, rows),
         _per_row(zeros.astype(object), batch, rows),
         UNIT if tensor.tensor_scale is None else int(_exact_scales(np.asarray(float(tensor.tensor_scale)))),
@@ -88,15 +91,14 @@ def _exact_scales(scales: npt.NDArray[np.float64]) -> Exact:
 
 def correct(
     partial: Integers,
+    exponent: int,
     weights: Operand,
     activations: Operand,
     where: tuple[int, int, slice, slice, int, int],
-    unit: int,
-) -> Exact:
-    """Partial sums (m, n) of K [low, high) without the operands' zero points.
+) -> tuple[Exact, int]:
+    """Partial sums (m, n) of K [low, high) without the operands' zero points; the integers and their exponent.
 
-    ``where``: batch entry of the weights and of the activations, rows of m and of n, low, high. ``unit``: what a
-    product of two codes worth 1 is in the partial sums' integers.
+    ``partial`` times 2**exponent; ``where``: batch entry of weights and of activations, rows of m and of n, low, high.
     """
     weight_batch, batch, m, n, low, high = where
     w_zero = weights.zero_points[weight_batch, n, weights.group_at(low)][None, :]
@@ -104,8 +106,10 @@ def correct(
     w_sum = weights.integers[weight_batch, n, low:high].sum(axis=-1)[None, :]
     a_sum = activations.integers[batch, m, low:high].sum(axis=-1)[:, None]
     zeros: Exact = w_zero * a_sum + a_zero * w_sum - (high - low) * w_zero * a_zero
-    corrected: Exact = partial.astype(object) - unit * zeros
-    return corrected
+    products = weights.exponent + activations.exponent
+    common = min(exponent, products)
+    corrected: Exact = partial.astype(object) * 2 ** (exponent - common) - zeros * 2 ** (products - common)
+    return corrected, common
 
 
 def accumulate_scaled(

@@ -51,7 +51,8 @@ COUNTERS = (
 partial sum in the output buffer; stationary words written into PEs; bits shifted through the skew registers at the
 array's edges."""
 
-Vector = npt.NDArray[np.int64]
+Vector = npt.NDArray[np.object_]
+"""Python integers: a count may exceed 64 bits where its cycles do not."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,7 +100,7 @@ def gap(array: Array, before: Block, after: Block) -> tuple[int, int, int]:
 def gap_causes(array: Array, cycles: tuple[int, int, int]) -> Vector:
     """The causes of a `gap`."""
     base, rescaled, full = cycles
-    causes = np.zeros(len(CAUSES), np.int64)
+    causes = np.zeros(len(CAUSES), object)
     causes[FILL_DRAIN] = base
     causes[DEQUANTIZATION] = rescaled - base
     if array.dataflow.preloads:
@@ -168,7 +169,7 @@ def fold_block(array: Array, demand: Demand, r: int, c: int, chunk: KChunk, exte
         max(0, array.tail_cycles(timed_r, timed_c, drains[1]) - slack),
         max(0, array.tail_cycles(timed_r, timed_c, drains[2]) - slack),
     )
-    causes = np.zeros(len(CAUSES), np.int64)
+    causes = np.zeros(len(CAUSES), object)
     causes[COMPUTE] = stream_cycles(steps, speed.stream)
     causes[DEQUANTIZATION] = steps * (speed.stream_rescaled - speed.stream)
     causes[WAIT_WEIGHTS] = steps * (speed.stream_weights - speed.stream_rescaled)
@@ -240,7 +241,7 @@ def _fold_counts(array: Array, demand: Demand, r: int, c: int, chunk: KChunk, st
             c * chunk.size if flow.preloads else 0,
             skew,
         ],
-        np.int64,
+        object,
     )
 
 

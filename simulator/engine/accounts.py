@@ -10,8 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from simulator.array import chunk_k, gemm_block
-from simulator.array.demand import Port
-from simulator.array.schedule import COUNTERS, repeat
+from simulator.array.schedule import COUNTERS, Vector, repeat
 from simulator.engine.record import LayerRecord, Run
 from simulator.mapping import Plan
 from simulator.mapping.plan import SCALE_PASSES
@@ -40,7 +39,7 @@ def account(
     op: str,
     cycles: int,
     stack: dict[str, int],
-    tally: Table,
+    tally: Vector,
     moved: Movements,
     intervals: Mapping[str, tuple[Run, ...]],
 ) -> LayerRecord:
@@ -80,7 +79,7 @@ def account(
         ("dram", "write_bit"): traffic.write_bits,
     }
     outputs_port = (events["outputs_reads"], events["outputs_writes"])
-    busiest = max(
+    array_ports = max(
         ceil_div(events["weights_reads"] * demand.weights.access_bits, demand.weights.read_bits),
         ceil_div(events["activations_reads"] * demand.activations.access_bits, demand.activations.read_bits),
         ceil_div(
@@ -105,9 +104,10 @@ def account(
         dram_write_bytes=traffic.write_bytes,
         resource_cycles={
             "compute": stack["compute"],
-            "dram": traffic.bus_cycles,
-            "sram": busiest,
+            "dram": traffic.dram_cycles,
+            "sram": max(array_ports, traffic.port_cycles),
             "fill": stack["fill_drain"],
+            "vector": plan.vector_cycles + traffic.scale_cycles,
         },
         intervals=intervals,
     )
@@ -131,7 +131,12 @@ class _Traffic:
     write_bytes: dict[str, int]
     read_bits: int
     write_bits: int
-    bus_cycles: int
+    dram_cycles: int
+    """DMA cycles if nothing but DRAM limited it."""
+    port_cycles: int
+    """If nothing but the buffers' ports did."""
+    scale_cycles: int
+    """If nothing but the output stage did."""
     weight_fills: int
     activation_fills: int
     output_fills: int
@@ -143,31 +148,32 @@ def _traffic(plan: Plan, moved: Movements) -> _Traffic:
     mt, nt, _ = plan.counts
     demand = plan.demand
 
-    def transfer(bits: int, port: Port, cycles: int) -> Table:
-        return np.array([ceil_div(bits, BITS_PER_BYTE), bits, port.accesses(bits), cycles], np.int64)
-
-    def load(operand: int, bits: int) -> Table:
+    def load(operand: int, bits: int) -> Vector:
+        """Bytes, bits, accesses, DRAM cycles and port cycles of one transfer."""
         port = (demand.weights, demand.activations, demand.outputs)[operand]
-        return transfer(bits, port, plan.load_cycles(operand, bits))
+        cycles = (plan.dram.bus_cycles(bits), ceil_div(bits, plan.fill_bits[operand]))
+        return np.array([ceil_div(bits, BITS_PER_BYTE), bits, port.accesses(bits), *cycles], object)
 
-    def first(operand: int, bits: int, tensor_bits: int) -> Table:
+    def first(operand: int, bits: int, tensor_bits: int) -> Vector:
         """What the scale of the whole tensor, carried by the first load, adds to it."""
-        return load(operand, bits + tensor_bits) - load(operand, bits)
+        extra: Vector = load(operand, bits + tensor_bits) - load(operand, bits)
+        return extra
 
     weights = first(0, plan.weight_bits(0, 0), plan.weights.tensor_bits)
     activations = first(1, plan.activation_bits(0, 0), plan.activations.tensor_bits)
     for edge, (mi, ni) in enumerate(((0, 0), (mt - 1, nt - 1))):
         for kind, ki in enumerate(plan.k_tiles.first):
-            weights += moved.weight_loads[edge, kind] * load(0, plan.weight_bits(ni, ki))
-            activations += moved.activation_loads[edge, kind] * load(1, plan.activation_bits(mi, ki))
-    restored, spilled, written = np.zeros((3, 4), np.int64)
+            weights += int(moved.weight_loads[edge, kind]) * load(0, plan.weight_bits(ni, ki))
+            activations += int(moved.activation_loads[edge, kind]) * load(1, plan.activation_bits(mi, ki))
+    restored, spilled, written = np.zeros((3, 5), object)
     for i, (mi, m_tiles) in enumerate(((0, mt - 1), (mt - 1, 1))):
         for j, (ni, n_tiles) in enumerate(((0, nt - 1), (nt - 1, 1))):
             partial = load(2, plan.spill_bits(mi, ni))
-            finished = transfer(plan.output_bits(mi, ni), demand.outputs, plan.write_cycles(mi, ni))
-            finished[2] = partial[2]
-            restored += moved.spill_loads[i, j] * partial
-            spilled += moved.spills[i, j] * partial
+            finished = load(2, plan.output_bits(mi, ni))
+            # What leaves the output buffer for the output stage has the accumulator's width still.
+            finished[2], finished[4] = partial[2], partial[4]
+            restored += int(moved.spill_loads[i, j]) * partial
+            spilled += int(moved.spills[i, j]) * partial
             written += plan.batch * m_tiles * n_tiles * finished
     total = weights + activations + restored + spilled + written
     read = {"weights": int(weights[0]), "activations": int(activations[0]), "partial_sums": int(restored[0])}
@@ -177,7 +183,9 @@ def _traffic(plan: Plan, moved: Movements) -> _Traffic:
         write_bytes={kind: value for kind, value in write.items() if value},
         read_bits=int((weights + activations + restored)[1]),
         write_bits=int((spilled + written)[1]),
-        bus_cycles=int(total[3]),
+        dram_cycles=int(total[3]),
+        port_cycles=int(total[4]),
+        scale_cycles=ceil_div(SCALE_PASSES * plan.m * plan.n * plan.batch, plan.vector_lanes),
         weight_fills=int(weights[2]),
         activation_fills=int(activations[2]),
         output_fills=int(restored[2]),

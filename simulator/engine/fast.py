@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from simulator.array.schedule import CAUSES, Block, gemm_block
+from simulator.array.schedule import CAUSES, Block, Vector, gemm_block
 from simulator.engine.accounts import Movements, account
 from simulator.engine.record import LayerRecord, Run
 from simulator.engine.recurrence import BLOCK_CAUSES, Table, tile_recurrence
@@ -55,6 +55,8 @@ def _blocks(plan: Plan) -> Blocks:
 
 def prepare(plan: Plan, blocks: Blocks | None = None, *, trace: bool = False) -> tuple[Table, ...]:
     """The arguments of `tile_recurrence` for a plan."""
+    if max(plan.slots) > 2:
+        raise ValueError(f"the recurrence keeps two tiles an operand, not {max(plan.slots)}")
     counts, strides = _loops(plan)
     axes = {"m": 0, "n": 1, "k": 2}
     levels = [
@@ -168,7 +170,7 @@ def _block_table(blocks: Blocks) -> Table:
     return np.array(rows, np.int64).reshape(2, 2, len(blocks[0][0]), BLOCK_CAUSES + len(CAUSES))
 
 
-def _totals(plan: Plan, blocks: Blocks) -> Table:
+def _totals(plan: Plan, blocks: Blocks) -> Vector:
     """Event counts of all tiles."""
     mt, nt, _ = plan.counts
     total = np.zeros_like(blocks[0][0][0].counts)

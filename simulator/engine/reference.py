@@ -89,7 +89,7 @@ class _Machine:
                 "array": _as_runs([(self.begins[tile], self.ends[tile]) for tile in self.ends]),
                 "dma": _as_runs(self.transfers),
             }
-        tally = np.array([self.tally[counter] for counter in COUNTERS], np.int64)
+        tally = np.array([self.tally[counter] for counter in COUNTERS], object)
         record = account(self.plan, name, op, end, self.stack, tally, self.moved, intervals)
         return record, self.results()
 
@@ -228,18 +228,11 @@ class _Machine:
         w_batch = batch // self.plan.weight_reuse
         weights, activations = operands.weights, operands.activations
         where = (w_batch, batch, m, n, fold.group_low, fold.low + chunk.size)
-        total = correct(total, weights, activations, where, self.product_unit)
+        total, exponent = correct(total, operands.function.exponent, weights, activations, where)
         w_scale = _group_scale(weights, w_batch, n, fold.group_low)[None, :]
         a_scale = _group_scale(activations, batch, m, fold.group_low)[:, None]
         before = self.scaled[here] if chunk.reads_scaled else np.zeros_like(total)
-        self.scaled[here] = accumulate_scaled(before, total, operands.function.exponent, w_scale, a_scale)
-
-    @property
-    def product_unit(self) -> int:
-        """What a product of two codes worth 1 is in the integers of partial sums; codes with zero points are
-        integers."""
-        assert self.operands is not None
-        return 1 << max(0, -self.operands.function.exponent)
+        self.scaled[here] = accumulate_scaled(before, total, exponent, w_scale, a_scale)
 
     def results(self) -> npt.NDArray[np.float32] | None:
         """The output stage, once all of K has been added up."""
@@ -255,8 +248,8 @@ class _Machine:
                 w_scale, a_scale = _row_scale(weights, w_batch), _row_scale(activations, batch)
             else:
                 where = (w_batch, batch, everything, everything, 0, plan.k)
-                sums = correct(self.partial[batch], weights, activations, where, self.product_unit)
                 exponent = self.operands.function.exponent
+                sums, exponent = correct(self.partial[batch], exponent, weights, activations, where)
                 w_scale, a_scale = weights.scales[w_batch, :, 0], activations.scales[batch, :, 0]
             second = weights.tensor_scale * activations.tensor_scale
             finished[batch] = finish(sums, exponent, w_scale[None, :], a_scale[:, None], second)

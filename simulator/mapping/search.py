@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import product
+from math import lcm
 from typing import Any
 
 import numpy as np
@@ -23,7 +24,7 @@ from simulator.array import Demand, scale_edges
 from simulator.array.demand import Port
 from simulator.errors import InputError
 from simulator.formats import Format, get_format
-from simulator.mapping.plan import ORDERS, Plan, Tiling, WindowedInput, row_bits
+from simulator.mapping.plan import ORDERS, SCALE_PASSES, Plan, Tiling, WindowedInput, row_bits
 from simulator.memory import FlatDram
 from simulator.pe.arithmetic import FP32
 from simulator.units import BITS_PER_BYTE, KIB, ceil_div
@@ -35,6 +36,7 @@ MAX_TILES = 1 << 30
 """More tiles than this for one operation are refused: the buffers are far too small for it."""
 
 Column = npt.NDArray[np.int64]
+Reals = npt.NDArray[np.float64]
 
 
 def plan_gemm(gemm: Gemm, accelerator: Accelerator) -> Plan:
@@ -133,10 +135,11 @@ def _chosen(plan: Plan, accelerator: Accelerator, name: str) -> Tiling:
 
 
 def _best(plan: Plan, m: Column, n: Column, k: Column, orders: Sequence[str]) -> Tiling:
-    estimates = [_estimate(plan, m, n, k, order) for order in orders]
+    candidates = _Candidates(plan, m, n, k)
+    estimates = [candidates.estimate(order) for order in orders]
     time = np.concatenate([estimate[0] for estimate in estimates])
     traffic = np.concatenate([estimate[1] for estimate in estimates])
-    tiles = np.tile(-(-plan.m // m) * -(-plan.n // n) * -(-plan.k // k), len(orders))
+    tiles = np.tile(candidates.tiles["m"] * candidates.tiles["n"] * candidates.tiles["k"], len(orders))
     quick = np.flatnonzero(time <= time.min() * (1 + TOLERANCE))
     winner = int(quick[np.lexsort((tiles[quick], time[quick], traffic[quick]))[0]])
     order, index = divmod(winner, len(m))
@@ -144,22 +147,24 @@ def _best(plan: Plan, m: Column, n: Column, k: Column, orders: Sequence[str]) ->
 
 
 def _sizes(plan: Plan, axis: str, wanted: int | None, whole_folds: bool) -> list[int]:
-    """Tile sizes worth a look along m or n: the array's extent and its doublings; else its halves down to one."""
+    """Tile sizes worth a look along m or n: whole folds; else parts of one."""
     total = plan.m if axis == "m" else plan.n
     if wanted is not None:
         return [min(wanted, total)]
     flow = plan.array.dataflow
     unit = plan.array.rows if axis == flow.rows_hold else plan.array.cols
-    return _doublings(unit, total) if whole_folds else _doublings(1, min(total, unit))
+    return _parts(unit, total) if whole_folds else _parts(1, min(total, unit))
 
 
-def _doublings(unit: int, total: int) -> list[int]:
-    """unit, 2 unit, 4 unit, ... below ``total``, and ``total``."""
-    sizes = []
-    while unit < total:
-        sizes.append(unit)
-        unit *= 2
-    return [*sizes, total]
+def _parts(unit: int, total: int) -> list[int]:
+    """``total`` in 1, 2, 3, 4, 6, 8, 12, ... equal parts, each rounded up to whole units."""
+    sizes = {total}
+    parts = 2
+    while parts < 2 * ceil_div(total, unit):
+        for count in (parts, parts * 3 // 2):
+            sizes.add(min(total, ceil_div(ceil_div(total, count), unit) * unit))
+        parts *= 2
+    return sorted(sizes)
 
 
 def _k_sizes(plan: Plan, wanted: int | None, name: str, whole_folds: bool) -> list[int]:
@@ -169,7 +174,9 @@ def _k_sizes(plan: Plan, wanted: int | None, name: str, whole_folds: bool) -> li
     def cuts_groups(size: int) -> bool:
         return bool(plan.edges) and any(cut not in starts for cut in range(size, plan.k, size))
 
-    largest_group = max(plan.weights.group_size, plan.activations.group_size)
+    whole_groups = lcm(
+        *(format.group_size for format in (plan.weights, plan.activations) if format.group_size)
+    )
     if wanted is not None:
         size = min(wanted, plan.k)
         if cuts_groups(size):
@@ -177,15 +184,17 @@ def _k_sizes(plan: Plan, wanted: int | None, name: str, whole_folds: bool) -> li
                 f"{name}: tile_k cuts a scale group",
                 key="mapping.tile_k",
                 value=wanted,
-                allowed=f"multiples of {largest_group}",
+                allowed=f"multiples of {whole_groups}, up to kernel positions of {min(plan.spans)} values"
+                if min(plan.spans) < plan.k
+                else f"multiples of {whole_groups}",
             )
         return [size]
     if plan.edges:
-        units = {largest_group, *plan.spans} - {plan.k}
-        sizes = {plan.k, *(size for unit in units for size in _doublings(unit, plan.k))}
+        units = {whole_groups, *plan.spans} - {plan.k}
+        sizes = {plan.k, *(size for unit_size in units for size in _parts(unit_size, plan.k))}
         return sorted(size for size in sizes if not cuts_groups(size))
     unit = plan.k_limit or plan.array.lanes
-    return _doublings(unit, plan.k) if whole_folds else _doublings(1, min(plan.k, unit))
+    return _parts(unit, plan.k) if whole_folds else _parts(1, min(plan.k, unit))
 
 
 def _group_starts(plan: Plan) -> Any:
@@ -226,33 +235,61 @@ def _needs(plan: Plan, m: Column, n: Column, k: Column) -> tuple[Column, Column,
     return n * weight_rows, activations, outputs
 
 
-def _estimate(
-    plan: Plan, m: Column, n: Column, k: Column, order: str
-) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    """(cycles, DRAM bits) of each candidate in one loop order."""
-    tiles = {"m": -(-plan.m // m), "n": -(-plan.n // n), "k": -(-plan.k // k)}
-    weight_need, activation_need, _ = _needs(plan, m, n, k)
-    loads_w = _visits(tiles, order, "nk", plan.slots[0])
-    loads_a = _visits(tiles, order, "mk", plan.slots[1])
-    visits = _visits(tiles, order, "mn", plan.slots[2])
-    spills = visits - tiles["m"] * tiles["n"]
-    results = float(plan.m * plan.n)
-    written = results * plan.output.code_bits
-    shared = np.where(tiles["n"] * tiles["k"] <= plan.slots[0], plan.weight_reuse, 1)
-    weight_total = float(plan.n * row_bits(plan.weights, 0, plan.k, plan.spans[0]))
-    weight_traffic = weight_total * loads_w / (tiles["n"] * tiles["k"]) / shared
-    if plan.windowed is None:
-        activation_total = float(plan.m * row_bits(plan.activations, 0, plan.k, plan.spans[1]))
-        activation_traffic = activation_total * loads_a / (tiles["m"] * tiles["k"])
-    else:
-        activation_traffic = loads_a * activation_need.astype(np.float64)
-    spill_traffic = 2.0 * spills * results / (tiles["m"] * tiles["n"]) * plan.partial_bits
-    traffic = plan.batch * (weight_traffic + activation_traffic + spill_traffic + written)
-    per_cycle = plan.dram.numerator / plan.dram.denominator
-    array = plan.batch * _array_cycles(plan, m, n, k, tiles)
-    first = (weight_need + activation_need) / per_cycle + plan.dram.latency
-    last = m * n * plan.output.code_bits / per_cycle
-    return np.maximum(array, traffic / per_cycle) + first + last, traffic
+class _Candidates:
+    """Tile sizes with what their estimates share: what they move, and how long the array and DMA take for it."""
+
+    def __init__(self, plan: Plan, m: Column, n: Column, k: Column) -> None:
+        self.plan = plan
+        self.tiles = {"m": -(-plan.m // m), "n": -(-plan.n // n), "k": -(-plan.k // k)}
+        _, activation_tile, _ = _needs(plan, m, n, k)
+        # The last tile may be smaller: the mean makes what is moved in all exact.
+        weights = plan.n * row_bits(plan.weights, 0, plan.k, plan.spans[0])
+        self.weight_bits: Reals = weights / (self.tiles["n"] * self.tiles["k"])
+        activations = plan.m * row_bits(plan.activations, 0, plan.k, plan.spans[1])
+        self.activation_bits: Reals = activations / (self.tiles["m"] * self.tiles["k"])
+        if plan.windowed is not None:
+            self.activation_bits = activation_tile.astype(np.float64)
+        self.per_cycle = plan.dram.numerator / plan.dram.denominator
+        self.result_cycles = max(
+            plan.output.code_bits / self.per_cycle,
+            plan.partial_bits / plan.fill_bits[2],
+            SCALE_PASSES / plan.vector_lanes,
+        )
+        self.results = m * n
+        self.array, self.tail = _array_cycles(plan, m, n, k, self.tiles)
+
+    def estimate(self, order: str) -> tuple[Reals, Reals]:
+        """(cycles, DRAM bits) of each candidate in one loop order.
+
+        The largest of the array's time, DMA's, and what the slots of an operand allow: with b slots a tile's load
+        begins when the b-th tile before it is used up.
+        """
+        plan, tiles = self.plan, self.tiles
+        shared = np.where(tiles["n"] * tiles["k"] <= plan.slots[0], plan.weight_reuse, 1)
+        loads_w = _visits(tiles, order, "nk", plan.slots[0]) / shared
+        loads_a = _visits(tiles, order, "mk", plan.slots[1])
+        finished = tiles["m"] * tiles["n"]
+        spills = _visits(tiles, order, "mn", plan.slots[2]) - finished
+        load_w = self.weight_bits / min(self.per_cycle, plan.fill_bits[0])
+        load_a = self.activation_bits / min(self.per_cycle, plan.fill_bits[1])
+        spill = self.results * plan.partial_bits / min(self.per_cycle, plan.fill_bits[2])
+        written = float(plan.m * plan.n)
+        dma = loads_w * load_w + loads_a * load_a + 2 * spills * spill + written * self.result_cycles
+        # Until a tile's slot is free again its last fold must have drained, even where the next already streams.
+        latency = plan.dram.latency + (self.tail if plan.array.fold_overlap else 0)
+        slots_w = np.where(
+            tiles["n"] * tiles["k"] > plan.slots[0], loads_w * (load_w + latency) + self.array, 0
+        )
+        slots_a = np.where(
+            tiles["m"] * tiles["k"] > plan.slots[1], loads_a * (load_a + latency) + self.array, 0
+        )
+        busy = np.maximum(
+            np.maximum(self.array, dma), np.maximum(slots_w / plan.slots[0], slots_a / plan.slots[1])
+        )
+        ends = load_w + load_a + plan.dram.latency + self.results * self.result_cycles
+        traffic = loads_w * self.weight_bits + loads_a * self.activation_bits
+        traffic = traffic + 2 * spills * self.results * plan.partial_bits + written * plan.output.code_bits
+        return plan.batch * busy + ends, plan.batch * traffic
 
 
 def _visits(tiles: dict[str, Column], order: str, axes: str, slots: int) -> Column:
@@ -268,9 +305,12 @@ def _visits(tiles: dict[str, Column], order: str, axes: str, slots: int) -> Colu
 
 def _array_cycles(
     plan: Plan, m: Column, n: Column, k: Column, tiles: dict[str, Column]
-) -> npt.NDArray[np.float64]:
-    """Array time if every tile were a full one: folds times the time between their starts."""
-    array, flow = plan.array, plan.array.dataflow
+) -> tuple[Reals, Column]:
+    """Array time if every tile were a full one: folds times the time between their starts; and a fold's tail.
+
+    Ports are included; a step is charged its whole interval, so that short streams gain nothing.
+    """
+    array, demand, flow = plan.array, plan.demand, plan.array.dataflow
     size = {"m": m, "n": n}
     col_folds = -(-size[flow.cols_hold] // array.cols)
     longest = plan.longest_group or plan.k
@@ -279,20 +319,40 @@ def _array_cycles(
         row_folds = -(-k // chunk)
         steps = size[flow.streams]
         r = np.minimum(array.rows, -(-chunk // array.lanes))
+        row_words = chunk
     else:
         chunk = np.minimum(k, longest)
         row_folds = -(-size[flow.rows_hold] // array.rows) * -(-k // chunk)
         steps = -(-chunk // array.lanes)
         r = np.minimum(array.rows, size[flow.rows_hold])
+        row_words = r * np.minimum(array.lanes, chunk)
     c = np.minimum(array.cols, size[flow.cols_hold])
+    words = {flow.row_operand: row_words, flow.col_operand: c * np.minimum(array.lanes, chunk)}
+    port = {
+        operand: -(-words[operand] * demand.word_bits(operand) // demand.port(operand).read_bits)
+        for operand in words
+    }
+    written = -(-c * plan.partial_bits // demand.outputs.write_bits)
+    split = -(-plan.k // chunk) > 1
+    results = np.where(split & demand.outputs.shared, 2 * written, written)
+    if plan.edges:
+        results = np.maximum(results, demand.rescale_interval)
+    stream = np.maximum(array.initiation_interval, port[flow.row_operand])
     if array.full_edge_folds:
         r, c = np.full_like(r, array.rows), np.full_like(c, array.cols)
-    stream = array.initiation_interval * (steps - 1) + 1
-    fixed = array.latency * r + c if flow.preloads else array.latency + r + c
-    fold = np.maximum(stream, r) if array.fold_overlap else stream + fixed + (r if flow.preloads else 0)
+    if flow.preloads:
+        held, fixed = r * port[flow.col_operand], array.latency * r + c
+        stream = np.maximum(stream, results)
+        alone = held + stream * steps + fixed
+    else:
+        held = r * results
+        fixed = array.latency + held + (c if flow.skewed else 0)
+        stream = np.maximum(stream, port[flow.col_operand])
+        alone = stream * steps + fixed
+    fold = np.maximum(stream * steps, held) if array.fold_overlap else alone
     folds = tiles["m"] * tiles["n"] * tiles["k"] * col_folds * row_folds
-    cycles: npt.NDArray[np.float64] = folds * fold.astype(np.float64) + fixed
-    return cycles
+    cycles: Reals = folds * fold.astype(np.float64) + fixed
+    return cycles, fixed
 
 
 def _too_small(
@@ -307,6 +367,7 @@ def _too_small(
     excess = np.maximum.reduce([need / room for need, room in zip(needs, rooms, strict=True)])
     index = int(np.argmin(excess))
     tile = ", ".join(f"{axis} {int(column[index])}" for axis, column in zip("mnk", sizes, strict=True))
+    tile_counts = zip((plan.m, plan.n, plan.k), sizes, strict=True)
     lacking = [
         f"the {buffer} buffer needs {ceil_div(int(need[index]) * slots, BITS_PER_BYTE * KIB)} KiB "
         f"(buffering {slots}), has {getattr(accelerator.buffers, buffer).kib:g}"
@@ -315,7 +376,14 @@ def _too_small(
         )
         if need[index] > room
     ]
-    detail = "; ".join(lacking) or f"it would take more than {MAX_TILES} tiles"
+    if not lacking:
+        most = int(min(plan.batch * np.prod([-(-total // size) for total, size in tile_counts], axis=0)))
+        return InputError(
+            f"{name}: takes at least {most} tiles on {accelerator.name}",
+            key="buffers",
+            allowed=f"up to {MAX_TILES} tiles; larger buffers or tiles hold more of it",
+        )
+    detail = "; ".join(lacking)
     explicit = any(getattr(accelerator.mapping, f"tile_{axis}") is not None for axis in "mnk")
     which = "the tile asked for" if explicit else "even the smallest tile"
     return InputError(f"{name}: {which} ({tile}) does not fit {accelerator.name}: {detail}", key="buffers")

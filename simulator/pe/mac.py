@@ -8,6 +8,7 @@ fused dot product). Pipelined over ``pipeline_depth`` + ``adder_tree_stages`` cy
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
@@ -16,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from simulator.errors import InputError
 from simulator.formats import Format, get_format
-from simulator.formats.element import Element
+from simulator.formats.element import Element, sign_magnitude
 from simulator.hardware.structure import Part
 from simulator.pe.arithmetic import FP16, FP32, BinaryFloat, Integers, round_to_float, wrap
 from simulator.pe.protocol import Stationary, Structure, Timing
@@ -56,19 +57,15 @@ class MacPE(BaseModel):
     @classmethod
     def _known_elements(cls, names: tuple[str, ...]) -> tuple[str, ...]:
         for name in names:
-            format = get_format(name)
-            if format.element.name != name:
-                raise ValueError(
-                    f"a PE multiplies elements, without scales: write {format.element.name} for {name}"
-                )
+            element = element_of(name)
+            if element.name != name:
+                raise ValueError(f"a PE multiplies elements, without scales: write {element.name} for {name}")
         return names
 
     @field_validator("accumulator")
     @classmethod
     def _known_accumulator(cls, name: str) -> str:
-        if name in ACCUMULATORS or (
-            name.startswith("int") and name[3:].isdecimal() and 8 <= int(name[3:]) <= 64
-        ):
+        if name in ACCUMULATORS or (re.fullmatch("int[1-9][0-9]?", name) and 8 <= int(name[3:]) <= 64):
             return name
         raise ValueError(f"not an accumulator; allowed: int8 to int64, {', '.join(sorted(ACCUMULATORS))}")
 
@@ -106,8 +103,8 @@ class MacPE(BaseModel):
         the tree adds integers of that width: wide exponent ranges are paid for here. All adders of the tree are counted
         at its final width. ``doubled``: the accumulator (outputs stationary) or the stationary word exists twice.
         """
-        weights = [get_format(name).element for name in self.weights]
-        activations = [get_format(name).element for name in self.activations]
+        weights = [element_of(name) for name in self.weights]
+        activations = [element_of(name) for name in self.activations]
         w_bits, a_bits = max(e.bits for e in weights), max(e.bits for e in activations)
         elements = weights + activations
         integers = all(element.is_integer for element in elements)
@@ -229,6 +226,12 @@ class MacFunction:
         if self.float_format is None:
             return wrap(partial + other, self.bits)
         return round_to_float(np.asarray(partial + other, object), self.exponent, self.float_format)
+
+
+def element_of(name: str) -> Element:
+    """The element that a PE's list names; ``s<M>`` is block floating point's sign and M bits of magnitude."""
+    magnitude = re.fullmatch("s([1-9][0-9]?)", name)
+    return sign_magnitude(int(magnitude.group(1))) if magnitude else get_format(name).element
 
 
 def ceil_log2(value: int) -> int:

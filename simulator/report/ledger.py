@@ -15,7 +15,7 @@ from simulator.errors import InputError
 from simulator.hardware import QUALITIES, PricedComponent
 from simulator.hardware.kinds import KINDS
 
-BOUNDS = ("compute", "dram", "sram", "fill")
+BOUNDS = ("compute", "dram", "sram", "fill", "vector")
 """Resources that can bound a layer; of two that set the same lower bound the first is named."""
 
 NW_NS_IN_PJ = 1e-6

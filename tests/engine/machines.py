@@ -39,6 +39,9 @@ FLOAT_PAIRS = [
     ("int4_g8", "fp16"),
     ("int8_channel", "fp8_e4m3_token"),
     ("e3m4_g8", "e2m1_g8"),
+    ("int4_g8_asym", "fp16"),
+    ("int4_channel_asym", "fp8_e4m3_token"),
+    ("fp16", "int8_token_asym"),
 ]
 
 
