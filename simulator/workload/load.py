@@ -11,7 +11,7 @@ from simulator.errors import InputError, nearest
 from simulator.formats import get_format
 from simulator.shipped import find_config, shipped_names
 from simulator.workload.builder import Builder, Formats, Sources
-from simulator.workload.checkpoint import check_shapes, find_stored
+from simulator.workload.checkpoint import Found, check_names, check_tensors, find_stored
 from simulator.workload.document import FormatsDocument, PhaseDocument, WorkloadDocument
 from simulator.workload.families import FAMILIES, Family
 from simulator.workload.families.transformer import DEFAULT_TOKENS
@@ -112,7 +112,7 @@ def _build_family(document: WorkloadDocument, model: Mapping[str, Any], file: Pa
             "values": stored.values,
         }
     )
-    return _finish(document, b, phase, stored.notes)
+    return _finish(document, b, phase, stored)
 
 
 def _build_rows(document: WorkloadDocument, file: Path | None) -> Workload:
@@ -125,7 +125,7 @@ def _build_rows(document: WorkloadDocument, file: Path | None) -> Workload:
     for index, row in enumerate(document.operations or ()):
         add_row(net, row, index)
     document = document.model_copy(update={"values": stored.values})
-    return _finish(document, b, Phase(batch=document.phase.batch), stored.notes)
+    return _finish(document, b, Phase(batch=document.phase.batch), stored)
 
 
 def _builder(document: WorkloadDocument, stored: Mapping[str, Any]) -> Builder:
@@ -143,9 +143,10 @@ def _builder(document: WorkloadDocument, stored: Mapping[str, Any]) -> Builder:
     )
 
 
-def _finish(document: WorkloadDocument, b: Builder, phase: Phase, notes: tuple[str, ...]) -> Workload:
+def _finish(document: WorkloadDocument, b: Builder, phase: Phase, stored: Found) -> Workload:
     b.finish()
-    check_shapes(b.tensors)
+    notes = (*stored.notes, *check_names(stored, b.tensors))
+    check_tensors(b.tensors)
     formats = document.formats
     qualities = {
         op.weights.values.quality for op in b.operations if isinstance(op, Gemm) and op.weights.static

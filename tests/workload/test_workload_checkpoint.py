@@ -2,12 +2,14 @@
 
 import json
 import random
+import re
 import subprocess
 import sys
 from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 
+import ml_dtypes
 import numpy as np
 import pytest
 from safetensors.numpy import save_file
@@ -16,6 +18,7 @@ from simulator.config import dump_yaml
 from simulator.errors import InputError
 from simulator.workload import load_workload, tensor_values
 from simulator.workload.checkpoint import header
+from simulator.workload.sources import Stored, Synthetic
 
 BERT = {
     "family": "bert",
@@ -188,12 +191,126 @@ def test_a_convolution_stored_out_in_h_w_is_read_in_im2col_order(tmp_path):
     (tmp_path / "net.yaml").write_text(text + "".join(f"  - {{{row}}}\n" for row in rows))
     work = load_workload(tmp_path / "net.yaml")
     assert work.weight_values == "mixed"  # fc is not in the file
+    assert "1 of 2 weight tensors" in work.notes[0]
     values = tensor_values(work, "c.weight", slice(1, 3))
     for index, out in enumerate((1, 2)):
         for y in range(3):
             for x in range(5):
                 for channel in range(2):
                     assert values[index, (y * 5 + x) * 2 + channel] == weight[out, channel, y, x]
+
+
+@pytest.fixture
+def network(tmp_path):
+    """Load two linear layers, a (3, 4) and b (2, 3), with the given values section."""
+
+    def loader(values):
+        rows = [{"op": "gemm", "name": "a", "n": 3}, {"op": "gemm", "name": "b", "n": 2}]
+        file = tmp_path / "net.yaml"
+        file.write_text(dump_yaml({"name": "net", "input": [5, 4], "operations": rows, "values": values}))
+        return load_workload(file)
+
+    return loader
+
+
+WEIGHTS = {"a.weight": np.ones((3, 4), np.float32), "b.weight": np.ones((2, 3), np.float32)}
+IN_FILE = {"weights": {"safetensors": "w.safetensors"}}
+
+
+def test_a_file_without_one_of_our_weights_is_an_error(network, tmp_path):
+    save_file({"b.weights": WEIGHTS["b.weight"], "zzz": WEIGHTS["a.weight"]}, tmp_path / "w.safetensors")
+    message = (
+        r"w\.safetensors: values\.weights\.safetensors: no tensor in it has the name of one of the workload's 2 "
+        r"weight tensors \(found 'b\.weights'\); allowed: did you mean b\.weight or a\.weight\?"
+    )
+    with pytest.raises(InputError, match=message):
+        network(IN_FILE)
+    save_file({}, tmp_path / "w.safetensors")
+    with pytest.raises(InputError, match=r"found 'no tensor'\); allowed: a\.weight, b\.weight"):
+        network(IN_FILE)
+
+
+def test_weights_that_no_file_holds_are_noted(network, tmp_path):
+    save_file(WEIGHTS, tmp_path / "w.safetensors")
+    assert (network(IN_FILE).weight_values, network(IN_FILE).notes) == ("real", ())
+    save_file({"b.weight": WEIGHTS["b.weight"], "a.bias": np.ones(3)}, tmp_path / "w.safetensors")
+    work = network(IN_FILE)
+    assert work.weight_values == "mixed"
+    file = tmp_path / "w.safetensors"
+    assert work.notes == (
+        f"1 of 2 weight tensors are not in {file} and stay synthetic (normal, seed 0): a.weight",
+    )
+
+
+@pytest.mark.parametrize("dtype", [np.int32, np.int8, np.bool_])
+def test_weights_of_another_type_than_floats_are_an_error(network, load, tmp_path, dtype):
+    save_file({**WEIGHTS, "b.weight": np.ones((2, 3), dtype)}, tmp_path / "w.safetensors")
+    message = r"w\.safetensors: b\.weight: holds no floating-point values for b\.weight \(found '\w+'\); allowed: F64"
+    with pytest.raises(InputError, match=message):
+        network(IN_FILE)
+    data = {**checkpoint(), "pooler.dense.weight": np.ones((8, 8), dtype)}
+    save_file({**data, "embeddings.position_ids": np.arange(16)}, tmp_path / "w.safetensors")
+    with pytest.raises(InputError, match=r"pooler\.dense\.weight: holds no floating-point"):
+        load(IN_FILE)
+
+
+@pytest.mark.parametrize("kind", ["activations", "kv"])
+def test_recordings_under_names_that_are_not_ours_are_an_error(load, tmp_path, kind):
+    save_file({"layers.0.atention.key": np.ones((4, 8), np.float32)}, tmp_path / "run.safetensors")
+    with pytest.raises(
+        InputError,
+        match=rf"run\.safetensors: values\.{kind}\.safetensors: no tensor .*did you mean layers\.0\.",
+    ):
+        load({kind: {"safetensors": "run.safetensors"}}, prefill=4)
+
+
+def test_recordings_that_are_not_used_are_noted(load, tmp_path):
+    recorded = np.ones((4, 8), np.float32)
+    file = tmp_path / "run.safetensors"
+    save_file({"embedding.norm.output": recorded, "embeding.norm.output": recorded}, file)
+    notes = load({"activations": {"safetensors": "run.safetensors"}}, prefill=4).notes
+    assert re.match(
+        rf"\d+ of \d+ activation tensors are not in {file} and stay synthetic \(laplace", notes[0]
+    )
+    assert re.match(
+        rf"1 of 2 tensors in {file} have no name of this workload and are not used: embeding\.norm\.output "
+        r"\(did you mean embedding\.norm\.output",
+        notes[1],
+    )
+    assert len(notes) == 2
+
+
+def test_a_tensor_is_read_as_the_kind_that_its_file_was_given_for(network, tmp_path):
+    save_file({**WEIGHTS, "a.output": np.ones((5, 3), np.float32)}, tmp_path / "w.safetensors")
+    work = network(IN_FILE)
+    assert isinstance(work.tensors["a.weight"].values, Stored)
+    assert isinstance(work.tensors["a.output"].values, Synthetic)
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32, np.float16, ml_dtypes.bfloat16])
+@pytest.mark.parametrize("value", [np.inf, -np.inf, np.nan])
+def test_weights_that_are_not_finite_are_refused_when_read(network, tmp_path, dtype, value):
+    data = {name: values.astype(dtype) for name, values in WEIGHTS.items()}
+    data["a.weight"][1:, 2] = value
+    save_file(data, tmp_path / "w.safetensors")
+    work = network(IN_FILE)
+    with pytest.raises(
+        InputError, match=rf"w\.safetensors: a\.weight: 2 of 12 .* first at \[1, 2\] \(found {value}\)"
+    ):
+        tensor_values(work, "a.weight")
+    with pytest.raises(InputError, match=r"a\.weight: 1 of 4 .* first at \[2, 2\]"):
+        tensor_values(work, "a.weight", np.array([2]))
+    assert tensor_values(work, "a.weight", slice(0, 1)).shape == (1, 4)
+
+
+def test_weights_beyond_float32_are_refused_without_a_warning(network, tmp_path):
+    data = {name: values.astype(np.float64) for name, values in WEIGHTS.items()}
+    data["b.weight"][0, 1] = -1e300
+    save_file(data, tmp_path / "w.safetensors")
+    with pytest.raises(
+        InputError, match=r"b\.weight: 1 of 6 .* float32, the first at \[0, 1\] \(found -1e\+300\)"
+    ):
+        tensor_values(network(IN_FILE), "b.weight")
 
 
 def test_recorded_activations_are_read_under_our_names(load, tmp_path):
