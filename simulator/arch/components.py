@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from simulator.arch.accelerator import Accelerator, BufferSection
-from simulator.formats import get_format
 from simulator.hardware.structure import Component, Part
 from simulator.pe.arithmetic import FP32
+from simulator.pe.elements import element_format
 
 BUFFERS = ("weights", "activations", "outputs")
 _FLOAT32 = {"exponent_bits": 8, "significand_bits": FP32.precision}
@@ -48,15 +48,18 @@ def components(accelerator: Accelerator) -> list[Component]:
 def _skew(accelerator: Accelerator) -> Component:
     """Triangles of registers that delay row i and column j of what enters, and column j of what leaves."""
     array, pe = accelerator.array, accelerator.element
-    w_bits = max(get_format(name).code_bits for name in accelerator.pe.weights)
-    a_bits = max(get_format(name).code_bits for name in accelerator.pe.activations)
-    row_bits, col_bits = (a_bits, w_bits) if array.flow.row_operand == "activations" else (w_bits, a_bits)
-    timing = accelerator.array_for(
-        get_format(accelerator.pe.weights[0]), get_format(accelerator.pe.activations[0])
-    )
-    row_delay = timing.latency if array.flow.preloads else 1
+    weights = [element_format(name) for name in pe.weights]
+    activations = [element_format(name) for name in pe.activations]
+    timings = [pe.timing(w, a) for w in weights for a in activations if pe.accepts(w, a) is None]
+    latency, lanes = max(timing.latency for timing in timings), max(timing.lanes for timing in timings)
+    bits_of = {
+        "weights": max(format.code_bits for format in weights),
+        "activations": max(format.code_bits for format in activations),
+    }
+    row_bits, col_bits = bits_of[array.flow.row_operand], bits_of[array.flow.col_operand]
+    row_delay = latency if array.flow.preloads else 1
     rows, cols = array.rows * (array.rows - 1) // 2, array.cols * (array.cols - 1) // 2
-    bits = timing.lanes * (row_delay * rows * row_bits + cols * col_bits) + cols * pe.partial_bits
+    bits = lanes * (row_delay * rows * row_bits + cols * col_bits) + cols * pe.partial_bits
     return Component(
         "skew",
         "skew",

@@ -40,6 +40,7 @@ def opening(stays: Table, operand: int, serial: int) -> int:
 def skip(
     step: int,
     level: int,
+    period: int,
     levels: Table,
     k_same: Table,
     slots: Table,
@@ -50,17 +51,18 @@ def skip(
     kind: int,
     memory: Table,
 ) -> int:
-    """Skip the iterations of a loop that repeat the last one; returns the step from which to go on.
+    """Skip the iterations of a loop that repeat the last ``period`` ones; returns the step from which to go on.
 
     ``levels``: (steps of an iteration, iterations, axis 0 m, 1 n, 2 k or -1 batch) of each loop. ``memory``: the state
-    at the start of the last iteration of each loop: step, kind of tile, then times, tiles, ready and causes.
+    at the start of the last two iterations of each loop: step, kind of tile, then times, tiles, ready and causes.
     """
     stride, count, axis = levels[level, 0], levels[level, 1], levels[level, 2]
-    old = memory[level]
     index = (step // stride) % count
+    old = memory[level, (index - period) % 2]
     now = times[LAST_START]
     shift = now - old[2 + LAST_START]
-    repeats = old[0] == step - stride and index >= 2 and old[1] == kind
+    # The first iteration differs from all others: it carries tensors' scales, and its K has nothing to add to.
+    repeats = old[0] == step - period * stride and index > period and old[1] == kind
     repeats = repeats and times[ARRAY_END] - old[2 + ARRAY_END] == shift
     repeats = repeats and times[STREAM_END] - old[2 + STREAM_END] == shift
     # What lies before the last stream began can delay nothing any more.
@@ -74,46 +76,40 @@ def skip(
                 repeats = repeats and tiles[row, operand] - old[6 + 3 * row + operand] == moved
             for row in range(3, 6):
                 advance = tiles[row, operand] - old[6 + 3 * row + operand]
-                repeats = repeats and advance == (stride if moved > 0 else 0)
+                repeats = repeats and advance == (period * stride if moved > 0 else 0)
                 if moved > 0:
                     ahead = max(ahead, (tiles[row, operand] - step + stride - 1) // stride + 1)
                 else:
-                    jump = min(jump, (tiles[row, operand] - step) // stride)
+                    jump = min(jump, (tiles[row, operand] - step) // (period * stride))
             for tile in range(tiles[OPENED, operand], tiles[ISSUED, operand]):
                 slot, old_slot = tile % slots[operand], (tile - moved) % slots[operand]
                 before = old[24 + 2 * operand + old_slot] - (now - shift)
                 repeats = repeats and max(ready[operand, slot] - now, 0) == max(before, 0)
         last = count - 1 - ahead if axis < 0 else count - 2 - ahead
         if axis == 2:
-            last = min(last, k_same[index - 1] - ahead)
-        jump = min(jump, last - index)
-    if repeats and jump > 0:
-        for operand in range(3):
-            moved = (tiles[OPENED, operand] - old[6 + 3 * OPENED + operand]) * jump
-            first, second = ready[operand, 0], ready[operand, 1]
-            for tile in range(tiles[OPENED, operand], tiles[ISSUED, operand]):
-                moment = first if tile % slots[operand] == 0 else second
-                ready[operand, (tile + moved) % slots[operand]] = (
-                    moment + shift * jump if moment > now else moment
-                )
-            if moved > 0:
-                for row in range(3):
-                    tiles[row, operand] += moved
-                    tiles[row + 3, operand] += stride * jump
-        for cause in range(6):
-            causes[cause] += jump * (causes[cause] - old[30 + cause])
-        if times[BUS] > now:
-            times[BUS] += shift * jump
-        times[ARRAY_END] += shift * jump
-        times[STREAM_END] += shift * jump
-        times[LAST_START] += shift * jump
-        return int(step + stride * jump)
-    old[0], old[1] = step, kind
-    old[2:6] = times
-    old[6:24] = tiles.reshape(18)
-    old[24:30] = ready.reshape(6)
-    old[30:36] = causes
-    return step
+            last = min(last, k_same[index - period] - ahead)
+        jump = min(jump, (last - index) // period)
+    if not repeats or jump <= 0:
+        return step
+    for operand in range(3):
+        moved = (tiles[OPENED, operand] - old[6 + 3 * OPENED + operand]) * jump
+        first, second = ready[operand, 0], ready[operand, 1]
+        for tile in range(tiles[OPENED, operand], tiles[ISSUED, operand]):
+            moment = first if tile % slots[operand] == 0 else second
+            later = moment + shift * jump if moment > now else moment
+            ready[operand, (tile + moved) % slots[operand]] = later
+        if moved > 0:
+            for row in range(3):
+                tiles[row, operand] += moved
+                tiles[row + 3, operand] += period * stride * jump
+    for cause in range(6):
+        causes[cause] += jump * (causes[cause] - old[30 + cause])
+    if times[BUS] > now:
+        times[BUS] += shift * jump
+    times[ARRAY_END] += shift * jump
+    times[STREAM_END] += shift * jump
+    times[LAST_START] += shift * jump
+    return int(step + period * stride * jump)
 
 
 @kernel()
@@ -155,7 +151,7 @@ def tile_recurrence(
     tiles[CLOSE_AT] = stays[:, 3]
     ready = np.full((3, 2), begin)
     causes = np.zeros(6, np.int64)
-    memory = np.full((4, 36), -1)
+    memory = np.full((4, 2, 36), -1)
     free = slots.copy()
     transfers = 0
     m_edge, n_edge, here_k, kind = 0, 0, 0, 0
@@ -165,10 +161,33 @@ def tile_recurrence(
         if step >= 0:
             if not tracing:
                 for level in range(4):
-                    if levels[level, 1] >= REPEATS and step % levels[level, 0] == 0:
-                        step = skip(
-                            step, level, levels, k_same, slots, times, tiles, ready, causes, kind, memory
-                        )
+                    stride, count = levels[level, 0], levels[level, 1]
+                    if count < REPEATS or step % stride != 0:
+                        continue
+                    here = step
+                    for period in (1, 2):
+                        if step == here:
+                            step = skip(
+                                step,
+                                level,
+                                period,
+                                levels,
+                                k_same,
+                                slots,
+                                times,
+                                tiles,
+                                ready,
+                                causes,
+                                kind,
+                                memory,
+                            )
+                    if step == here:
+                        state = memory[level, (step // stride) % count % 2]
+                        state[0], state[1] = step, kind
+                        state[2:6] = times
+                        state[6:24] = tiles.reshape(18)
+                        state[24:30] = ready.reshape(6)
+                        state[30:36] = causes
             here_k = (step // loops[6]) % kt
             m_edge = 1 if (step // loops[4]) % mt == mt - 1 else 0
             n_edge = 1 if (step // loops[5]) % nt == nt - 1 else 0

@@ -16,10 +16,11 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from simulator.errors import InputError
-from simulator.formats import Format, get_format
-from simulator.formats.element import Element, sign_magnitude
+from simulator.formats import Format
+from simulator.formats.element import Element
 from simulator.hardware.structure import Part
 from simulator.pe.arithmetic import FP16, FP32, BinaryFloat, Integers, round_to_float, wrap
+from simulator.pe.elements import element_format
 from simulator.pe.protocol import Stationary, Structure, Timing
 
 ACCUMULATORS = {"fp32": FP32, "fp16": FP16}
@@ -57,7 +58,7 @@ class MacPE(BaseModel):
     @classmethod
     def _known_elements(cls, names: tuple[str, ...]) -> tuple[str, ...]:
         for name in names:
-            element = element_of(name)
+            element = element_format(name).element
             if element.name != name:
                 raise ValueError(f"a PE multiplies elements, without scales: write {element.name} for {name}")
         return names
@@ -103,8 +104,8 @@ class MacPE(BaseModel):
         the tree adds integers of that width: wide exponent ranges are paid for here. All adders of the tree are counted
         at its final width. ``doubled``: the accumulator (outputs stationary) or the stationary word exists twice.
         """
-        weights = [element_of(name) for name in self.weights]
-        activations = [element_of(name) for name in self.activations]
+        weights = [element_format(name).element for name in self.weights]
+        activations = [element_format(name).element for name in self.activations]
         w_bits, a_bits = max(e.bits for e in weights), max(e.bits for e in activations)
         elements = weights + activations
         integers = all(element.is_integer for element in elements)
@@ -226,12 +227,6 @@ class MacFunction:
         if self.float_format is None:
             return wrap(partial + other, self.bits)
         return round_to_float(np.asarray(partial + other, object), self.exponent, self.float_format)
-
-
-def element_of(name: str) -> Element:
-    """The element that a PE's list names; ``s<M>`` is block floating point's sign and M bits of magnitude."""
-    magnitude = re.fullmatch("s([1-9][0-9]?)", name)
-    return sign_magnitude(int(magnitude.group(1))) if magnitude else get_format(name).element
 
 
 def ceil_log2(value: int) -> int:

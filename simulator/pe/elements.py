@@ -1,0 +1,20 @@
+"""The elements that a PE's lists of operand formats name."""
+
+from __future__ import annotations
+
+import re
+
+from simulator.formats import Format, get_format
+from simulator.formats.element import sign_magnitude
+
+
+def element_format(name: str) -> Format:
+    """The bare element called ``name``: a format's, or ``s<M>``, block floating point's sign and M bits of magnitude.
+
+    Raises InputError: no number format of this name.
+    """
+    magnitude = re.fullmatch("s([1-9][0-9]?)", name)
+    if magnitude:
+        return Format(name, sign_magnitude(int(magnitude.group(1))))
+    element = get_format(name).element
+    return Format(element.name, element)
