@@ -10,6 +10,7 @@ import sys
 from collections.abc import Sequence
 
 from simulator.cli.commands import app
+from simulator.cli.usage import UsageError, in_one_line
 from simulator.errors import InputError, one_line
 
 __all__ = ["app", "main"]
@@ -20,11 +21,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
+    words = None if arguments is None else list(arguments)
     try:
-        app(None if arguments is None else list(arguments), prog_name="simulator")
+        code = app(words, prog_name="simulator", standalone_mode=False)
     except InputError as error:
-        print(f"error: {one_line(str(error))}", file=sys.stderr)
-        return 2
+        return _refuse(error)
+    except UsageError as error:
+        return _refuse(in_one_line(error))
     except SystemExit as leaving:
-        return leaving.code if isinstance(leaving.code, int) else 0
-    return 0
+        code = leaving.code
+    return code if isinstance(code, int) else 0
+
+
+def _refuse(error: InputError) -> int:
+    print(f"error: {one_line(str(error))}", file=sys.stderr)
+    return 2

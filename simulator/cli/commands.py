@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -12,6 +13,7 @@ import typer
 from simulator.cli import catalogue
 from simulator.cli.output import Destination, check_target, emit
 from simulator.cli.progress import ProgressLine
+from simulator.cli.usage import Commands, whole_number
 from simulator.errors import InputError
 from simulator.version import version
 
@@ -25,7 +27,8 @@ MAX_REPORT_BYTES = 2**28
 
 app = typer.Typer(
     add_completion=False,
-    no_args_is_help=True,
+    cls=Commands,
+    invoke_without_command=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
     help="A cycle-accurate, bit-exact simulator of quantized deep-learning accelerators.",
@@ -37,7 +40,10 @@ Archs = Annotated[
         "--arch", metavar="ARCH", help="Accelerator: a shipped name or a YAML file. Several: side by side."
     ),
 ]
-Batch = Annotated[int | None, typer.Option("--batch", metavar="B", help="Sequences, images or products.")]
+Batch = Annotated[
+    int | None,
+    typer.Option("--batch", parser=whole_number, metavar="B", help="Sequences, images or products."),
+]
 Weights = Annotated[str | None, typer.Option("--weights", metavar="FMT", help="Number format of weights.")]
 Activations = Annotated[
     str | None, typer.Option("--activations", metavar="FMT", help="Number format of activations.")
@@ -75,12 +81,16 @@ def _print_version(wanted: bool) -> None:
 
 @app.callback()
 def _simulator(
+    context: typer.Context,
     _version: Annotated[
         bool,
         typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version and exit."),
     ] = False,
 ) -> None:
-    """Options of the command itself."""
+    """Options of the command itself; without a command, what there is."""
+    if context.invoked_subcommand is None:
+        print(context.get_help(), file=sys.stderr)
+        raise typer.Exit(2)
 
 
 @app.command()
@@ -92,9 +102,12 @@ def run(
         ),
     ],
     arch: Archs,
-    prefill: Annotated[int | None, typer.Option("--prefill", metavar="S", help="Run S tokens.")] = None,
+    prefill: Annotated[
+        int | None, typer.Option("--prefill", parser=whole_number, metavar="S", help="Run S tokens.")
+    ] = None,
     decode: Annotated[
-        int | None, typer.Option("--decode", metavar="L", help="Run one step at context length L.")
+        int | None,
+        typer.Option("--decode", parser=whole_number, metavar="L", help="Run one step at context length L."),
     ] = None,
     batch: Batch = None,
     weights: Weights = None,
@@ -130,9 +143,9 @@ def run(
 
 @app.command()
 def gemm(
-    m: Annotated[int, typer.Argument(metavar="M", help="Rows of the activations.")],
-    k: Annotated[int, typer.Argument(metavar="K", help="Length of the sums.")],
-    n: Annotated[int, typer.Argument(metavar="N", help="Rows of the weights.")],
+    m: Annotated[int, typer.Argument(parser=whole_number, metavar="M", help="Rows of the activations.")],
+    k: Annotated[int, typer.Argument(parser=whole_number, metavar="K", help="Length of the sums.")],
+    n: Annotated[int, typer.Argument(parser=whole_number, metavar="N", help="Rows of the weights.")],
     arch: Archs,
     batch: Batch = None,
     weights: Weights = None,

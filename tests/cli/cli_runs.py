@@ -24,11 +24,12 @@ def simulator(*arguments: object) -> Ended:
 
 
 def refused(*arguments: object) -> str:
-    """The one message with which the command refuses these arguments; nothing else is printed."""
+    """The one line with which the command refuses these arguments; nothing else is printed."""
     ended = simulator(*arguments)
     assert ended.code == 2, ended
     assert ended.out == ""
     assert "Traceback" not in ended.err
-    lines = ended.err.splitlines()
-    assert sum(line.lower().startswith("error") for line in lines) == 1, ended.err
-    return lines[-1]
+    message, end, more = ended.err.partition("\n")
+    assert message.startswith("error: "), ended.err
+    assert (end, more) == ("\n", ""), ended.err
+    return message
