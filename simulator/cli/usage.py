@@ -17,7 +17,7 @@ class Commands(TyperGroup):
     """A group whose unknown commands name the nearest."""
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
-        if (args[0] == "-" or not args[0].startswith("-")) and self.get_command(ctx, args[0]) is None:
+        if self.get_command(ctx, args[0]) is None:
             known = self.list_commands(ctx)
             raise InputError("no command of this name", value=args[0], allowed=nearest(args[0], known))
         return super().resolve_command(ctx, args)
