@@ -43,8 +43,6 @@ class ArraySection(Section):
     rescale_per_cycle: Annotated[float, Field(ge=0, le=1)] = 1
     """Results a cycle that the rescale unit of one column takes (0: the array has none, and takes no grouped
     scales)."""
-    rescale_accumulator: Literal["fp32"] = "fp32"
-    """What scaled partial sums are added up in, in the output buffer."""
     clock_gating: bool = False
     """True: a PE without work pays no clock energy."""
 

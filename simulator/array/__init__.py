@@ -2,6 +2,8 @@
 
 - `dataflow`: what rows and columns hold, what stays and what streams; the cycles of one fold.
 - `folds`: which folds a GEMM is cut into, K never crossing an edge of a scale group.
+- `demand`: what a fold asks of buffer ports and rescale unit, and how far they slow it down.
+- `rescale`: what becomes of partial sums, exactly.
 - `schedule`: the time of a sequence of folds, in closed form, with the cause of every cycle and the count of every
   event.
 """

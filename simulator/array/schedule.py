@@ -2,7 +2,7 @@
 
 A `Block` summarises folds that follow each other while all operands are in the buffers. Blocks join (one after the
 other) and repeat; the algebra is exact, so a GEMM of a million folds costs as much as one of three. When the next fold
-may start is the schedule of the conventions:
+may start is the rule of docs/concepts.md:
 
 - without overlap: when the last result of the one before has left (and, with a stationary operand, after its preload);
 - with overlap, outputs stationary: when the stream before it has ended;

@@ -51,7 +51,8 @@ class LayerRecord:
     resource_cycles: Mapping[str, int]
     """Lower bound that each resource alone sets: "compute", "dram", "sram", "fill"; the roofline's position."""
     intervals: Mapping[str, tuple[Run, ...]] = field(default_factory=dict)
-    """Resource ("dma", "array", "vector") -> its busy intervals in time order."""
+    """Resource -> its intervals in time order: each transfer of "dma", each tile of "array" from its first word's
+    entry to its last result, the work of "vector"."""
 
 
 @dataclass(frozen=True)

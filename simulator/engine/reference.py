@@ -2,8 +2,8 @@
 
 DMA serves the program (`simulator.engine.program`) one transfer after the other. The array process is its controller:
 in every cycle it decides whether a preload or a stream may begin, sends one vector into the edges, lets the registers
-move, collects what leaves, and says what the cycle was spent on. Nothing is computed by formula; the fast engine's
-formulas are held to this.
+move, collects what leaves, and says what the cycle was spent on. The registers decide when results leave; when a fold
+may enter is the rule of docs/concepts.md, stated here a second time. The fast engine's formulas are held to this.
 """
 
 from __future__ import annotations

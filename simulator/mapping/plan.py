@@ -1,7 +1,7 @@
-"""A GEMM mapped to an accelerator: every number that its schedule depends on, and nothing else.
+"""A GEMM mapped to an accelerator: every number that its schedule and its counts depend on.
 
 The loops over tiles run batch outermost, then m, n and k in `Tiling.order`. A tile of weights (tile_n, tile_k) or of
-activations (tile_m, tile_k) is loaded when the loops come to it and it is not in one of its buffer's `slots`; an
+activations (tile_m, tile_k) is loaded when the loops come to it and it was not the one just used; an
 operand with no more tiles than slots is loaded once. Outputs stay in the output buffer while k advances; when the loops
 leave an output tile whose K is not complete, its partial sums are spilled to DRAM and loaded again later.
 """
@@ -39,7 +39,7 @@ class Tiling:
 
 @dataclass(frozen=True)
 class Step:
-    """One tile of work: indices and sizes. k0 is where its K begins."""
+    """One tile of work: its batch entry and its index along m, n and k."""
 
     batch: int
     mi: int

@@ -1,4 +1,4 @@
-"""Processing elements: one module a family, each with function, timing, activity and structure (`protocol`).
+"""Processing elements: one module a family, each with function, timing and structure (`protocol`).
 
 A family is its pydantic model. `pe_model(name)` finds it: here by module name, elsewhere by an entry point of the group
 `simulator.pe`.

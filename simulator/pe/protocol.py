@@ -1,4 +1,6 @@
-"""What a processing element is to the rest of the simulator: function, timing, activity and structure.
+"""What a processing element is to the rest of the simulator: function, timing and structure.
+
+Its activity is the events that arrays count, priced by what `Structure.events` says each makes its parts do.
 
 A family is one module of this package with a pydantic model of its parameters that has these members, listed in
 `simulator.pe.FAMILIES`; another package adds one through the entry point group `simulator.pe` (name = family, object =

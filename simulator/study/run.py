@@ -12,6 +12,7 @@ import numpy as np
 
 from simulator.arch import Accelerator, components, load_accelerator
 from simulator.engine import fast
+from simulator.engine.accounts import compute_cycles
 from simulator.engine.record import LayerRecord, Record
 from simulator.engine.vector import simulate_vector
 from simulator.errors import InputError, nearest
@@ -19,7 +20,6 @@ from simulator.formats import dequantize, get_format, quantize
 from simulator.hardware import load_technology
 from simulator.mapping import plan_gemm
 from simulator.report import Report, make_report
-from simulator.units import BITS_PER_BYTE
 from simulator.version import version
 from simulator.workload import Gemm, Stored, Workload, gemm_workload, load_workload, sample_values
 
@@ -158,18 +158,18 @@ def run_workload(
 
 def _simulate(operation: Gemm, accelerator: Accelerator, engine: str) -> LayerRecord:
     plan = plan_gemm(operation, accelerator)
+    moved = plan.n * plan.k * plan.weights.code_bits + plan.m * plan.n * plan.output.code_bits
+    least = max(compute_cycles(plan), plan.dram.bus_cycles(moved))
+    if least > LONGEST:
+        raise InputError(
+            f"{operation.name} takes at least {least} cycles on {accelerator.name}; allowed: up to 2**54"
+        )
     if engine == "fast":
         record = fast.simulate_gemm(plan, operation.name, operation.op)
     else:
         from simulator.engine import reference
 
         record = reference.simulate_gemm(plan, operation.name, operation.op)[0]
-    moved = sum(record.dram_read_bytes.values()) + sum(record.dram_write_bytes.values())
-    least = max(int(record.macs / record.peak_macs_per_cycle), plan.dram.bus_cycles(moved * BITS_PER_BYTE))
-    if least > LONGEST:
-        raise InputError(
-            f"{operation.name} takes at least {least} cycles on {accelerator.name}; allowed: up to 2**54"
-        )
     return record
 
 
