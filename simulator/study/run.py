@@ -24,6 +24,8 @@ from simulator.version import version
 from simulator.workload import Gemm, Stored, Workload, gemm_workload, load_workload, sample_values
 
 ENGINES = ("fast", "reference")
+REFERENCE_WORK = 2**35
+"""Cycles times PEs of one operation that the reference engine takes on."""
 LONGEST = 2**54
 """Cycles that compute or DRAM alone may take in one operation; engines count in 64 bits, and nothing wraps below it."""
 SQNR_SAMPLE = 2**20
@@ -169,6 +171,14 @@ def _simulate(operation: Gemm, accelerator: Accelerator, engine: str) -> LayerRe
     else:
         from simulator.engine import reference
 
+        work = compute_cycles(plan) * plan.array.rows * plan.array.cols
+        if work > REFERENCE_WORK:
+            raise InputError(
+                f"{operation.name} is {work} cycles of PEs, which the reference engine would step through one by one",
+                key="engine",
+                value=engine,
+                allowed=f"up to {REFERENCE_WORK} (an hour or so); fast gives the same integers",
+            )
         record = reference.simulate_gemm(plan, operation.name, operation.op)[0]
     return record
 

@@ -21,3 +21,10 @@ def test_time_beyond_64_bits_is_refused_before_it_wraps() -> None:
     one = {"array.rows": 1, "array.cols": 1, "pe.initiation_interval": 64}
     with pytest.raises(sim.InputError, match=r"takes at least \d{17} cycles .* 2\*\*54"):
         sim.gemm(2**17, 2**17, 2**16, arch="systolic_ws_8x8", **buffers, **one)
+
+
+def test_the_reference_engine_refuses_what_would_take_it_days() -> None:
+    with pytest.raises(
+        sim.InputError, match=r"engine: gemm is \d+ cycles of PEs.*fast gives the same integers"
+    ):
+        sim.gemm(4096, 4096, 4096, arch="systolic_ws_32x32", engine="reference")
