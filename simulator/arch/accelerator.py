@@ -14,7 +14,7 @@ from simulator.errors import InputError
 from simulator.formats import Format
 from simulator.pe import FAMILIES, pe_model
 from simulator.pe.protocol import ProcessingElement
-from simulator.units import BITS_PER_BYTE, GIGA, KIB, ceil_div, exact
+from simulator.units import BITS_PER_BYTE, KIB, ceil_div, exact
 
 Size = Annotated[int, Field(ge=1, le=1 << 16)]
 Order = Literal["mnk", "mkn", "nmk", "nkm", "kmn", "knm"]
@@ -211,9 +211,6 @@ class Accelerator(Section):
     def dram_latency_cycles(self) -> int:
         cycles = exact(self.dram.latency_ns) * exact(self.clock_ghz)
         return ceil_div(cycles.numerator, cycles.denominator)
-
-    def cycles_to_seconds(self, cycles: int) -> float:
-        return cycles / (self.clock_ghz * GIGA)
 
     def check_formats(self, weights: Format, activations: Format, *, where: str) -> None:
         """Raises InputError where the PE or the rescale unit does not take this pair; ``where`` names the operation."""

@@ -223,8 +223,8 @@ class Plan:
     def spill_bits(self, mi: int, ni: int) -> int:
         return self.rows_m(mi) * self.rows_n(ni) * self.partial_bits
 
-    def output_tile_bits(self, m: int, n: int) -> int:
-        """Output buffer bits of an (m, n) tile while it accumulates.
+    def output_tile_bits(self, m: npt.NDArray[np.int64], n: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        """Output buffer bits of (m, n) tiles while they accumulate.
 
         Where a scale group takes several folds (its K is along the rows), the unscaled sums of one column fold wait
         beside the scaled ones.
@@ -233,11 +233,8 @@ class Plan:
         if self.waiting_columns:
             flow = self.array.dataflow
             held = {"m": m, "n": n}
-            bits += (
-                held[flow.streams]
-                * min(held[flow.cols_hold], self.waiting_columns)
-                * self.demand.partial_bits
-            )
+            columns = np.minimum(held[flow.cols_hold], self.waiting_columns)
+            bits = bits + held[flow.streams] * columns * self.demand.partial_bits
         return bits
 
     @cached_property

@@ -223,16 +223,7 @@ def _needs(plan: Plan, m: Column, n: Column, k: Column) -> tuple[Column, Column,
         heights, which = np.unique(m, return_inverse=True)
         lines = np.array([plan.windowed.bits(int(size)) for size in heights], np.int64)[which]
         activations = np.minimum(activations, lines)
-    held = {"m": m, "n": n}
-    outputs = m * n * plan.partial_bits
-    waiting = plan.waiting_columns
-    if waiting:
-        flow = plan.array.dataflow
-        outputs = (
-            outputs
-            + held[flow.streams] * np.minimum(held[flow.cols_hold], waiting) * plan.demand.partial_bits
-        )
-    return n * weight_rows, activations, outputs
+    return n * weight_rows, activations, plan.output_tile_bits(m, n)
 
 
 class _Candidates:

@@ -124,9 +124,6 @@ class MacPE(BaseModel):
                 product_bits = 1 + (exponent + 1) + 2 * significand
         sum_bits = product_bits + ceil_log2(self.lanes)
         accumulator_copies = 2 if doubled and stationary == "outputs" else 1
-        word_copies = {"weights": 1, "activations": 1}
-        if stationary != "outputs" and doubled:
-            word_copies[stationary] = 2
         streamed_bits = sum(
             bits for name, bits in (("weights", w_bits), ("activations", a_bits)) if name != stationary
         )
@@ -145,9 +142,10 @@ class MacPE(BaseModel):
         preload: dict[tuple[str, str], int] = {}
         if stationary != "outputs":
             bits = w_bits if stationary == "weights" else a_bits
-            parts.append(Part("stationary", "register", {"bits": bits}, self.lanes * word_copies[stationary]))
+            words = self.lanes * (2 if doubled else 1)
+            parts.append(Part("stationary", "register", {"bits": bits}, words))
             preload[("stationary", "write")] = 1
-            idle[("stationary", "clock")] = self.lanes * word_copies[stationary]
+            idle[("stationary", "clock")] = words
         if self.lanes > 1:
             parts.append(Part("tree", "int_adder", {"bits": sum_bits}, self.lanes - 1))
             step[("tree", "operate")] = self.lanes - 1
@@ -175,15 +173,12 @@ class MacPE(BaseModel):
 
     def partial_adder(self) -> Part:
         """The adder that joins partial sums in the output buffer: the PE's own accumulating adder once more."""
-        return self._adder("accumulate", self.partial_bits)
-
-    def _adder(self, name: str, bits: int, count: int = 1) -> Part:
         float_format = self.float_accumulator
         if float_format is None:
-            return Part(name, "int_adder", {"bits": bits}, count)
+            return Part("accumulate", "int_adder", {"bits": self.partial_bits})
         exponent_bits = float_format.bits - float_format.precision
         params = {"exponent_bits": exponent_bits, "significand_bits": float_format.precision}
-        return Part(name, "fp_adder", params, count)
+        return Part("accumulate", "fp_adder", params)
 
     def function(self, weights: Format, activations: Format) -> MacFunction:
         """The arithmetic on element integers of the two formats."""
