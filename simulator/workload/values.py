@@ -53,14 +53,7 @@ def tensor_values(
     """
     import numpy as np
 
-    ref = workload.tensors.get(tensor)
-    if ref is None:
-        raise InputError(
-            "no tensor of this name",
-            key=workload.name,
-            value=tensor,
-            allowed=nearest(tensor, workload.tensors),
-        )
+    ref = _tensor(workload, tensor)
     wanted: range | NDArray[np.intp]
     if rows is None or isinstance(rows, slice):
         wanted = range(*(rows or slice(None)).indices(ref.rows))
@@ -84,14 +77,7 @@ def sample_values(workload: Workload, tensor: str, *, limit: int = SAMPLE_LIMIT)
     """
     import numpy as np
 
-    ref = workload.tensors.get(tensor)
-    if ref is None:
-        raise InputError(
-            "no tensor of this name",
-            key=workload.name,
-            value=tensor,
-            allowed=nearest(tensor, workload.tensors),
-        )
+    ref = _tensor(workload, tensor)
     seed = ref.values.seed if isinstance(ref.values, Synthetic) else workload.seed
     if ref.size <= limit:
         return Sample(tensor_values(workload, tensor), np.arange(ref.rows), 1.0, seed)
@@ -100,6 +86,16 @@ def sample_values(workload: Workload, tensor: str, *, limit: int = SAMPLE_LIMIT)
         _generator(seed, f"rows of {ref.stream or ref.name}", 0).choice(ref.rows, count, replace=False)
     )
     return Sample(tensor_values(workload, tensor, chosen), chosen, count / ref.rows, seed)
+
+
+def _tensor(workload: Workload, name: str) -> TensorRef:
+    """Raises InputError: no tensor of this name."""
+    ref = workload.tensors.get(name)
+    if ref is None:
+        raise InputError(
+            "no tensor of this name", key=workload.name, value=name, allowed=nearest(name, workload.tensors)
+        )
+    return ref
 
 
 def _generator(seed: int, name: str, block: int) -> np.random.Generator:
