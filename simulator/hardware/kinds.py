@@ -15,12 +15,13 @@ fp_adder        exponent_bits,                significand_bits * log2(significan
 register        bits                          bits                                      proportional
 comparator      bits                          bits                                      proportional
 shifter         bits                          bits * log2(bits)                         proportional
+multiplexer     inputs, bits                  (inputs - 1) * bits                       proportional
 =============== ============================= ========================================= =============
 
 ``significand_bits`` includes the hidden bit: FP16 is (5, 11), FP32 is (8, 24). An array multiplier has
-a_bits * b_bits cells, an adder one cell a bit, a shifter log2(bits) ranks of multiplexers; a floating-point
-multiplier is dominated by the multiplier of its significands, a floating-point adder by the shifters that
-align and normalise.
+a_bits * b_bits cells, an adder one cell a bit, a shifter log2(bits) ranks of multiplexers, a multiplexer of n inputs
+is a tree of n - 1 with two; a floating-point multiplier is dominated by the multiplier of its significands, a
+floating-point adder by the shifters that align and normalise.
 
 Kinds that are not listed here may have rows too (a whole unit, a part of one's own); they are priced by
 exact rows only.
@@ -99,6 +100,11 @@ KINDS: dict[str, Kind] = {
     "comparator": Kind(("bits",), _OPERATE, _BITS),
     "shifter": Kind(
         ("bits",), _OPERATE, Growth("proportional", "bits*log2(bits)", lambda p: _ranks(p, "bits"))
+    ),
+    "multiplexer": Kind(
+        ("inputs", "bits"),
+        _OPERATE,
+        Growth("proportional", "(inputs-1)*bits", lambda p: (p["inputs"] - 1) * p["bits"]),
     ),
     "sram": Kind(("bytes", "width_bits"), ("read", "write"), optional=("banks", "ports")),
     "sram_macro": Kind(("words", "width_bits", "ports", "cell"), ("read", "write")),

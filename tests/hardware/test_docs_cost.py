@@ -58,7 +58,7 @@ def test_table_of_registers_and_leakage_is_the_shipped_one() -> None:
     page = {
         (kind, params, quantity): float(value)
         for kind, params, quantity, value, _ in table_under(
-            "`published_45nm`: registers, shifters, comparators, leakage"
+            "`published_45nm`: registers, shifters, multiplexers, comparators, leakage"
         )
     }
     assert page == pytest.approx(shipped)

@@ -146,6 +146,8 @@ def test_cost_grows_with_every_width(kind: str, first: int, second: int, data: s
     small = dict(zip(names, (first, second), strict=False))
     if kind == "shifter":
         small["bits"] += 1
+    if kind == "multiplexer":
+        small["inputs"] += 1
     name = data.draw(st.sampled_from(names))
     large = small | {name: small[name] + data.draw(st.integers(1, 16))}
     asked = [(AREA, ""), (LEAKAGE, ""), *((ENERGY, event) for event in KINDS[kind].events)]
@@ -176,6 +178,17 @@ def test_clocking_a_register_costs_less_than_writing_it() -> None:
     technology = load_technology()
     clock, write = (technology.constant("register", {"bits": 1}, ENERGY, e).value for e in ("clock", "write"))
     assert 0 < clock < write
+
+
+def test_a_multiplexer_is_its_share_of_the_barrel_shifter_and_says_so() -> None:
+    """A 32-bit barrel shifter is five ranks of 32 multiplexers with two inputs; so is an array of 160."""
+    technology = load_technology()
+    for quantity, event in ((AREA, ""), (LEAKAGE, ""), (ENERGY, "operate")):
+        shifter = technology.constant("shifter", {"bits": 32}, quantity, event).value
+        constant = technology.constant("multiplexer", {"inputs": 6, "bits": 32}, quantity, event)
+        assert constant.value == pytest.approx(shifter, rel=1e-6)
+        assert constant.quality == "estimated"
+        assert "/ 160" in constant.source
 
 
 def test_leakage_of_logic_is_its_density_times_its_area() -> None:
