@@ -238,8 +238,8 @@ def test_a_component_is_priced_once() -> None:
     [
         (Component("pe", "mac", {"lanes": 4}), ["component pe", "published_45nm", "mac", "no parts"]),
         (
-            Component("pe", "mac", {}, parts=(Part("pick", "multiplexer", {"bits": 3}),)),
-            ["component pe", "published_45nm", "area_um2 of multiplexer (bits=3)", "cost table of your own"],
+            Component("pe", "mac", {}, parts=(Part("pick", "crossbar", {"bits": 3}),)),
+            ["component pe", "published_45nm", "area_um2 of crossbar (bits=3)", "cost table of your own"],
         ),
         (
             Component("dram", "dram", {"part": "lpddr9-1"}),
