@@ -214,13 +214,14 @@ class Accelerator(Section):
 
     def check_formats(self, weights: Format, activations: Format, *, where: str) -> None:
         """Raises InputError where the PE or the rescale unit does not take this pair; ``where`` names the operation."""
-        reason = self.element.accepts(weights, activations)
-        if (
-            reason is None
-            and (weights.group_size or activations.group_size)
-            and not self.array.rescale_per_cycle
-        ):
-            grouped = weights if weights.group_size else activations
+        pe = self.element
+        reason = pe.accepts(weights, activations)
+        if reason is None and not self.array.rescale_per_cycle and not pe.scales_inside(weights, activations):
+            arriving = (pe.received("weights", weights), pe.received("activations", activations))
+            grouped = next((format for format in arriving if format.group_size), None)
+        else:
+            grouped = None
+        if grouped is not None:
             reason = (
                 f"{grouped.name} has a scale for every {grouped.group_size} values of K, and the array has "
                 "no rescale unit (array.rescale_per_cycle: 0); use tensor or channel scales, or an array that has one"
@@ -243,4 +244,7 @@ class Accelerator(Section):
             lanes=timing.lanes,
             latency=timing.latency,
             initiation_interval=timing.initiation_interval,
+            serial=timing.serial,
+            scales_inside=self.element.scales_inside(weights, activations),
+            group_cycles=timing.group_cycles,
         )

@@ -2,36 +2,37 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from simulator.arch.accelerator import Accelerator, BufferSection
 from simulator.hardware.structure import Component, Part
 from simulator.pe.arithmetic import FP32
 from simulator.pe.elements import element_format
+from simulator.pe.protocol import Pair
 
 BUFFERS = ("weights", "activations", "outputs")
 _FLOAT32 = {"exponent_bits": 8, "significand_bits": FP32.precision}
 
 
-def components(accelerator: Accelerator) -> list[Component]:
-    """PEs, skew registers, rescale unit, buffers, vector unit and DRAM; what is absent is left out."""
+def components(accelerator: Accelerator, pairs: Iterable[Pair] = ()) -> list[Component]:
+    """PEs and what stands beside them, skew registers, rescale unit, buffers, vector unit and DRAM; what is absent is
+    left out. ``pairs``: formats of weights and activations whose events are wanted."""
     array = accelerator.array
-    structure = accelerator.element.structure(stationary=array.flow.stationary, doubled=array.fold_overlap)
-    found = [
-        Component(
-            "pe",
-            accelerator.element.family,
-            structure.params,
-            array.rows * array.cols,
-            structure.parts,
-            structure.events,
-        )
-    ]
+    hardware = accelerator.element.hardware(
+        rows=array.rows,
+        cols=array.cols,
+        stationary=array.flow.stationary,
+        doubled=array.fold_overlap,
+        pairs=sorted(set(pairs), key=lambda pair: (pair[0].name, pair[1].name)),
+    )
+    found = list(hardware)
     if array.flow.skewed and array.rows * array.cols > 1:
         found.append(_skew(accelerator))
     found.append(
         Component(
             "output_adders",
             "output_adder",
-            {"accumulator_bits": accelerator.element.partial_bits},
+            {"accumulator_bits": accelerator.element.accumulator_bits},
             array.cols,
             (accelerator.element.partial_adder(),),
             {"add": {("accumulate", "operate"): 1}},
@@ -48,18 +49,13 @@ def components(accelerator: Accelerator) -> list[Component]:
 def _skew(accelerator: Accelerator) -> Component:
     """Triangles of registers that delay row i and column j of what enters, and column j of what leaves."""
     array, pe = accelerator.array, accelerator.element
-    weights = [element_format(name) for name in pe.weights]
-    activations = [element_format(name) for name in pe.activations]
-    timings = [pe.timing(w, a) for w in weights for a in activations if pe.accepts(w, a) is None]
+    pairs = [(element_format(w), element_format(a)) for w in pe.weights for a in pe.activations]
+    timings = [pe.timing(*pair) for pair in pairs if pe.accepts(*pair) is None]
     latency, lanes = max(timing.latency for timing in timings), max(timing.lanes for timing in timings)
-    bits_of = {
-        "weights": max(format.code_bits for format in weights),
-        "activations": max(format.code_bits for format in activations),
-    }
-    row_bits, col_bits = bits_of[array.flow.row_operand], bits_of[array.flow.col_operand]
+    row_bits, col_bits = pe.word_bits(array.flow.row_operand), pe.word_bits(array.flow.col_operand)
     row_delay = latency if array.flow.preloads else 1
     rows, cols = array.rows * (array.rows - 1) // 2, array.cols * (array.cols - 1) // 2
-    bits = lanes * (row_delay * rows * row_bits + cols * col_bits) + cols * pe.partial_bits
+    bits = lanes * (row_delay * rows * row_bits + cols * col_bits) + cols * pe.accumulator_bits
     return Component(
         "skew",
         "skew",

@@ -87,6 +87,12 @@ class Array:
     """p: cycles from a step's operands to its sum, adder tree included."""
     initiation_interval: int
     """ii: cycles between two steps of a PE."""
+    serial: bool = False
+    """A step occupies the PE for its whole interval: T steps take T * ii cycles; False: pipelined, ii (T - 1) + 1."""
+    scales_inside: bool = False
+    """PEs apply the scales of groups: a fold runs over the edges of groups, and no step crosses one."""
+    group_cycles: int = 0
+    """With ``scales_inside``: least cycles from the end of one group to that of the next."""
 
     def timed(self, r: int, c: int) -> tuple[int, int]:
         """Rows and columns that decide the time of a fold that uses (r, c)."""

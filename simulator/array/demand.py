@@ -62,7 +62,7 @@ class Demand:
     activations: Port
     outputs: Port
     weight_bits: int
-    """Bits of one weight code as the array reads it."""
+    """Bits of one weight code as it is read from its buffer."""
     activation_bits: int
     partial_bits: int
     """Bits of a partial sum as it leaves a PE."""
@@ -73,6 +73,15 @@ class Demand:
     activation_scale_bits: int
     rescale_interval: int
     """Cycles the rescale unit of a column takes for one result."""
+    weight_word_bits: int = 0
+    """Bits of one weight as the decoder hands it to the PEs; 0: as it was read."""
+    activation_word_bits: int = 0
+    weight_decode: int = 1
+    """Cycles of the decoders at the edge for a vector of weights."""
+    activation_decode: int = 1
+    weight_decoded_group: int = 0
+    """Values of K whose scale the decoder of the weights applies; 0: it applies none."""
+    activation_decoded_group: int = 0
 
     def unlimited(self) -> Demand:
         """The same operation with buffers that always keep up."""
@@ -86,8 +95,27 @@ class Demand:
     def port(self, operand: str) -> Port:
         return self.weights if operand == "weights" else self.activations
 
-    def word_bits(self, operand: str) -> int:
+    def code_bits(self, operand: str) -> int:
+        """Bits of a value in its buffer."""
         return self.weight_bits if operand == "weights" else self.activation_bits
+
+    def word_bits(self, operand: str) -> int:
+        """Bits of a value on its way through the array."""
+        decoded = self.weight_word_bits if operand == "weights" else self.activation_word_bits
+        return decoded or self.code_bits(operand)
+
+    def decode(self, operand: str) -> int:
+        return self.weight_decode if operand == "weights" else self.activation_decode
+
+    def decoded_group(self, operand: str) -> int:
+        return self.weight_decoded_group if operand == "weights" else self.activation_decoded_group
+
+    def scale_vectors(self, operand: str, chunk: KChunk) -> int:
+        """Scales of one row of the operand that are read for a chunk."""
+        group = self.decoded_group(operand)
+        if group:
+            return ceil_div(chunk.size, group)
+        return chunk.scaled_groups or int(chunk.rescaled)
 
     def scale_bits(self, operand: str) -> int:
         return self.weight_scale_bits if operand == "weights" else self.activation_scale_bits
@@ -103,11 +131,11 @@ class Demand:
     def row_vector_bits(self, array: Array, r: int, chunk: KChunk) -> int:
         """Bits that one streamed step takes from the row buffer."""
         words = chunk.size if array.dataflow.preloads else r * min(array.lanes, chunk.size)
-        return words * self.word_bits(array.dataflow.row_operand)
+        return words * self.code_bits(array.dataflow.row_operand)
 
     def col_vector_bits(self, array: Array, c: int, chunk: KChunk) -> int:
         """Bits that one streamed step, or one preloaded row, takes from the column buffer."""
-        return c * min(array.lanes, chunk.size) * self.word_bits(array.dataflow.col_operand)
+        return c * min(array.lanes, chunk.size) * self.code_bits(array.dataflow.col_operand)
 
     def intervals(self, array: Array, r: int, c: int, chunk: KChunk) -> Intervals:
         """How a fold of (r, c) used rows and columns moves, by cause."""
@@ -118,7 +146,11 @@ class Demand:
         rescale = self.rescale_interval if chunk.rescaled else 1
         slow = {flow.row_operand: from_rows, flow.col_operand: 1 if flow.preloads else from_cols}
         stream = array.initiation_interval
-        stream_rescaled = max(stream, rescale) if flow.preloads else stream
+        decoded = self.decode(flow.row_operand)
+        if flow.preloads:
+            stream_rescaled = max(stream, rescale, decoded)
+        else:
+            stream_rescaled = max(stream, decoded, self.decode(flow.col_operand))
         stream_weights = max(stream_rescaled, slow["weights"])
         stream_activations = max(stream_weights, slow["activations"])
         return Intervals(
@@ -127,7 +159,7 @@ class Demand:
             stream_weights,
             stream_activations,
             max(stream_activations, results) if flow.preloads else stream_activations,
-            preload=from_cols if flow.preloads else 1,
+            preload=max(from_cols, self.decode(flow.col_operand)) if flow.preloads else 1,
             drain_rescaled=1 if flow.preloads else rescale,
             drain_full=1 if flow.preloads else max(rescale, results),
         )

@@ -12,6 +12,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby, pairwise
 
+from simulator.units import ceil_div
+
 
 @dataclass(frozen=True)
 class KChunk:
@@ -24,6 +26,19 @@ class KChunk:
     """An earlier chunk of the same group (or, without groups, of K) left partial sums that are read and added."""
     reads_scaled: bool
     """It ends a group that is not the first: the scaled accumulator is read and added to."""
+    groups: tuple[tuple[int, int], ...] = ()
+    """Runs of (size, count) of the scale groups that the PEs see in it, where they apply the scales themselves."""
+
+    def steps(self, lanes: int) -> int:
+        """Steps of ``lanes`` values that its K takes; none crosses the edge of a group."""
+        if not self.groups:
+            return ceil_div(self.size, lanes)
+        return sum(count * ceil_div(size, lanes) for size, count in self.groups)
+
+    @property
+    def scaled_groups(self) -> int:
+        """Ends of groups inside the PEs."""
+        return sum(count for _, count in self.groups)
 
 
 @dataclass(frozen=True)
@@ -51,22 +66,30 @@ def scale_edges(k: int, groups: Sequence[tuple[int, int]]) -> tuple[int, ...]:
     return tuple(sorted(edges))
 
 
-def chunk_k(begin: int, end: int, edges: Sequence[int], limit: int = 0) -> tuple[KRun, ...]:
+def chunk_k(
+    begin: int, end: int, edges: Sequence[int], limit: int = 0, *, inside: bool = False
+) -> tuple[KRun, ...]:
     """Chunks of K in [begin, end), cut at ``edges`` (see `scale_edges`) and every ``limit`` elements (0: no limit).
 
-    ``begin`` is 0 or, with groups, an edge; partial sums of what came before ``begin`` are read back.
+    ``begin`` is 0 or, with groups, an edge; partial sums of what came before ``begin`` are read back. ``inside``: PEs
+    apply the scales of groups, so that one chunk holds them all.
     """
     if not edges:
         return _plain_runs(begin, end, limit)
-    groups: list[tuple[KChunk, ...]] = []
+    if inside:
+        within = edges[bisect_right(edges, begin) : bisect_right(edges, end)]
+        sizes = (high - low for low, high in pairwise((begin, *within)))
+        groups = tuple((size, sum(1 for _ in same)) for size, same in groupby(sizes))
+        return (KRun((KChunk(end - begin, False, begin > 0, False, groups),), 1),)
+    pieces: list[tuple[KChunk, ...]] = []
     low = begin
     for edge in edges[bisect_right(edges, begin) : bisect_right(edges, end)]:
         cuts = [*range(low, edge, limit), edge] if limit else [low, edge]
-        groups.append(
+        pieces.append(
             tuple(KChunk(hi - lo, hi == edge, lo > low, hi == edge and low > 0) for lo, hi in pairwise(cuts))
         )
         low = edge
-    return tuple(KRun(pattern, sum(1 for _ in same)) for pattern, same in groupby(groups))
+    return tuple(KRun(pattern, sum(1 for _ in same)) for pattern, same in groupby(pieces))
 
 
 def _plain_runs(begin: int, end: int, limit: int) -> tuple[KRun, ...]:

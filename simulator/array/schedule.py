@@ -26,7 +26,7 @@ import numpy as np
 import numpy.typing as npt
 
 from simulator.array.dataflow import Array, stream_cycles
-from simulator.array.demand import Demand
+from simulator.array.demand import Demand, Intervals
 from simulator.array.folds import KChunk, KRun, fold_edges
 from simulator.units import ceil_div
 
@@ -46,10 +46,16 @@ COUNTERS = (
     "partial_adds",
     "preloads",
     "skew_bits",
+    "busy",
+    "weights",
+    "activations",
+    "groups",
+    "results",
 )
 """folds; PE-steps; buffer accesses by the array, those for scales apart; results rescaled; results added to an unscaled
 partial sum in the output buffer; stationary words written into PEs; bits shifted through the skew registers at the
-array's edges."""
+array's edges; PE-cycles of streams; words of weights and activations that enter the array; groups scaled in the PEs;
+results that leave the array."""
 
 Vector = npt.NDArray[np.object_]
 """Python integers: a count may exceed 64 bits where its cycles do not."""
@@ -157,12 +163,11 @@ def chain(array: Array, blocks: Sequence[tuple[Block, int]]) -> Block:
 def fold_block(array: Array, demand: Demand, r: int, c: int, chunk: KChunk, extent: int) -> Block:
     """One fold of r rows and c columns. ``extent``: length of the streamed axis where it is not K."""
     flow = array.dataflow
-    steps = extent if flow.preloads else ceil_div(chunk.size, array.lanes)
+    steps = extent if flow.preloads else chunk.steps(array.lanes)
     speed = demand.intervals(array, r, c, chunk)
     timed_r, timed_c = array.timed(r, c)
-    issue = stream_cycles(steps, speed.stream_full)
-    slack = speed.stream_full - speed.stream
-    stream = issue + slack
+    stream, slack = fold_stream(array, speed, steps, chunk)
+    issue = stream - slack
     drains = (1, speed.drain_rescaled, speed.drain_full)
     tail = (
         max(0, array.tail_cycles(timed_r, timed_c, drains[0]) - slack),
@@ -170,8 +175,9 @@ def fold_block(array: Array, demand: Demand, r: int, c: int, chunk: KChunk, exte
         max(0, array.tail_cycles(timed_r, timed_c, drains[2]) - slack),
     )
     causes = np.zeros(len(CAUSES), object)
-    causes[COMPUTE] = stream_cycles(steps, speed.stream)
-    causes[DEQUANTIZATION] = steps * (speed.stream_rescaled - speed.stream)
+    causes[COMPUTE] = steps * speed.stream if array.serial else stream_cycles(steps, speed.stream)
+    stalls = group_stalls(array, speed.stream_full, chunk)
+    causes[DEQUANTIZATION] = steps * (speed.stream_rescaled - speed.stream) + stalls
     causes[WAIT_WEIGHTS] = steps * (speed.stream_weights - speed.stream_rescaled)
     causes[WAIT_ACTIVATIONS] = steps * (speed.stream_activations - speed.stream_weights)
     causes[WAIT_WRITEBACK] = steps * (speed.stream_full - speed.stream_activations)
@@ -185,15 +191,34 @@ def fold_block(array: Array, demand: Demand, r: int, c: int, chunk: KChunk, exte
         hold=(timed_r * drains[0] - slack, timed_r * drains[1] - slack, timed_r * drains[2] - slack),
         tail=tail,
         causes=causes,
-        counts=_fold_counts(array, demand, r, c, chunk, steps),
+        counts=_fold_counts(array, demand, r, c, chunk, steps, stream),
     )
 
 
-def _fold_counts(array: Array, demand: Demand, r: int, c: int, chunk: KChunk, steps: int) -> Vector:
+def fold_stream(array: Array, speed: Intervals, steps: int, chunk: KChunk) -> tuple[int, int]:
+    """T', and how much of it lies behind the last step."""
+    if array.serial:
+        return steps * speed.stream_full + group_stalls(array, speed.stream_full, chunk), 0
+    slack = speed.stream_full - speed.stream
+    return stream_cycles(steps, speed.stream_full) + slack, slack
+
+
+def group_stalls(array: Array, interval: int, chunk: KChunk) -> int:
+    """Cycles in which steps wait because the scaling of a group takes longer than the steps of one."""
+    stalls = (
+        count * max(0, array.group_cycles - interval * ceil_div(size, array.lanes))
+        for size, count in chunk.groups
+    )
+    return sum(stalls)
+
+
+def _fold_counts(
+    array: Array, demand: Demand, r: int, c: int, chunk: KChunk, steps: int, stream: int
+) -> Vector:
     """Events of one fold, in the order of COUNTERS."""
     flow = array.dataflow
     row_port, col_port = demand.port(flow.row_operand), demand.port(flow.col_operand)
-    row_bits, col_bits = demand.word_bits(flow.row_operand), demand.word_bits(flow.col_operand)
+    row_bits, col_bits = demand.code_bits(flow.row_operand), demand.code_bits(flow.col_operand)
     result_rows = steps if flow.preloads else r
     results = result_rows * c
     if flow.preloads:
@@ -202,25 +227,28 @@ def _fold_counts(array: Array, demand: Demand, r: int, c: int, chunk: KChunk, st
         col_reads = whole * col_port.accesses(c * array.lanes * col_bits)
         col_reads += col_port.accesses(c * rest * col_bits) if rest else 0
         row_scales = steps
+        words = {flow.row_operand: steps * chunk.size, flow.col_operand: c * chunk.size}
     else:
-        last = chunk.size - (steps - 1) * array.lanes
-        row_reads = (steps - 1) * row_port.accesses(r * array.lanes * row_bits) + row_port.accesses(
-            r * last * row_bits
-        )
-        col_reads = (steps - 1) * col_port.accesses(c * array.lanes * col_bits) + col_port.accesses(
-            c * last * col_bits
-        )
+        row_reads = col_reads = 0
+        for lanes, count in step_sizes(chunk, array.lanes):
+            row_reads += count * row_port.accesses(r * lanes * row_bits)
+            col_reads += count * col_port.accesses(c * lanes * col_bits)
         row_scales = r
+        words = {flow.row_operand: r * chunk.size, flow.col_operand: c * chunk.size}
     reads = {flow.row_operand: row_reads, flow.col_operand: col_reads}
-    scale_reads = {"weights": 0, "activations": 0}
-    if chunk.rescaled:
-        scale_reads[flow.row_operand] = row_port.accesses(row_scales * demand.scale_bits(flow.row_operand))
-        scale_reads[flow.col_operand] = col_port.accesses(c * demand.scale_bits(flow.col_operand))
+    scale_reads = {
+        operand: demand.scale_vectors(operand, chunk) * port.accesses(rows * demand.scale_bits(operand))
+        for operand, port, rows in (
+            (flow.row_operand, row_port, row_scales),
+            (flow.col_operand, col_port, c),
+        )
+    }
     skew = 0
     if flow.skewed:
         before_row, before_col = r * (r - 1) // 2, c * (c - 1) // 2
         row_delay = array.latency if flow.preloads else 1
         col_words = r if flow.preloads else steps
+        row_bits, col_bits = demand.word_bits(flow.row_operand), demand.word_bits(flow.col_operand)
         skew = (
             steps * row_delay * before_row * array.lanes * row_bits
             + col_words * before_col * array.lanes * col_bits
@@ -240,9 +268,24 @@ def _fold_counts(array: Array, demand: Demand, r: int, c: int, chunk: KChunk, st
             results if chunk.reads_partial else 0,
             c * chunk.size if flow.preloads else 0,
             skew,
+            r * c * stream,
+            words["weights"],
+            words["activations"],
+            results * chunk.scaled_groups,
+            results,
         ],
         object,
     )
+
+
+def step_sizes(chunk: KChunk, lanes: int) -> list[tuple[int, int]]:
+    """Runs of (values of K, steps) in a chunk that streams: no step crosses the edge of a group inside the PEs."""
+    sizes = []
+    for size, count in chunk.groups or ((chunk.size, 1),):
+        full, rest = divmod(size, lanes)
+        sizes += [(lanes, full * count)] if full else []
+        sizes += [(rest, count)] if rest else []
+    return sizes
 
 
 def gemm_block(array: Array, demand: Demand, m: int, n: int, runs: Sequence[KRun]) -> Block:

@@ -9,7 +9,7 @@ from functools import lru_cache
 import numpy as np
 import numpy.typing as npt
 
-from simulator.array import chunk_k, gemm_block
+from simulator.array import gemm_block
 from simulator.array.schedule import COUNTERS, Vector, repeat
 from simulator.engine.record import LayerRecord, Run
 from simulator.mapping import Plan
@@ -42,8 +42,10 @@ def account(
     tally: Vector,
     moved: Movements,
     intervals: Mapping[str, tuple[Run, ...]],
+    terms: int = 0,
 ) -> LayerRecord:
-    """The record of one mapped operation. ``tally``: events in the order of COUNTERS."""
+    """The record of one mapped operation. ``tally``: events in the order of COUNTERS; ``terms``: elementary operations
+    of a PE whose work depends on the codes."""
     events = dict(zip(COUNTERS, (int(value) for value in tally), strict=True))
     traffic = _traffic(plan, moved)
     if plan.vector_cycles:
@@ -52,22 +54,34 @@ def account(
     pes = array.rows * array.cols
     results = plan.m * plan.n * plan.batch
     macs = results * plan.k
-    busy = events["steps"] * array.initiation_interval
-    corrections = plan.weights.has_zero_point + plan.activations.has_zero_point
-    grouped = bool(plan.edges)
-    scaled_twice = bool(plan.weights.group_size and plan.activations.group_size)
-    counts = {
-        ("pe", "mac"): macs,
-        ("pe", "step"): events["steps"],
-        ("pe", "idle"): 0 if plan.clock_gating else max(0, pes * cycles - busy),
-        ("pe", "preload"): events["preloads"],
+    busy = events["busy"] if array.serial else events["steps"] * array.initiation_interval
+    weights, activations = plan.received
+    corrections = weights.has_zero_point + activations.has_zero_point
+    scaled_twice = bool(weights.group_size and activations.group_size)
+    counted = {
+        "mac": macs,
+        "step": events["steps"],
+        "busy": busy,
+        "idle": 0 if plan.clock_gating else max(0, pes * cycles - busy),
+        "preload": events["preloads"],
+        "weight": events["weights"],
+        "activation": events["activations"],
+        "group": events["groups"],
+        "result": events["results"],
+        "term": terms,
+    }
+    counts: dict[tuple[str, str], int] = {}
+    for what, made in plan.activity:
+        for event, times in made:
+            counts[event] = counts.get(event, 0) + times * counted[what]
+    counts |= {
         ("skew", "shift_bit"): events["skew_bits"],
         ("rescale", "rescale"): events["rescales"],
         ("rescale", "scale_product"): events["rescales"] if scaled_twice else 0,
-        ("rescale", "correct"): events["rescales"] * corrections if grouped else 0,
+        ("rescale", "correct"): events["rescales"] * corrections if plan.rescaled else 0,
         ("output_adders", "add"): events["partial_adds"],
-        ("vector", "operate"): plan.row_sums,
-        ("vector", "correct"): 0 if grouped else results * corrections,
+        ("vector", "operate"): plan.vector_visits,
+        ("vector", "correct"): 0 if plan.edges else results * corrections,
         ("vector", "scale"): SCALE_PASSES * results,
         ("weights_buffer", "read"): events["weights_reads"] + events["weights_scale_reads"],
         ("weights_buffer", "write"): traffic.weight_fills,
@@ -120,7 +134,7 @@ def compute_cycles(plan: Plan) -> int:
     SCALE-Sim's demand lines; rescale stalls are in it.
     """
     demand = plan.demand.unlimited()
-    block = gemm_block(plan.array, demand, plan.m, plan.n, chunk_k(0, plan.k, plan.edges, plan.k_limit))
+    block = gemm_block(plan.array, demand, plan.m, plan.n, plan.chunks(0, plan.k))
     all_batches = repeat(plan.array, block, plan.batch)
     return all_batches.load + all_batches.end
 

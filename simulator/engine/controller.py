@@ -3,6 +3,7 @@ on."""
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Iterator
 from typing import Protocol
 
@@ -13,6 +14,7 @@ from simulator.engine.registers import (
     FoldShape,
     OperandStationaryArray,
     OutputStationaryArray,
+    StepScales,
 )
 from simulator.mapping import Plan
 from simulator.pe.protocol import Function
@@ -28,6 +30,10 @@ class System(FoldSource, Protocol):
 
     def tile_ready(self, tile: int) -> tuple[int, int] | None:
         """(cycle, operand) of the last thing that a tile waits for; None while that is not known yet."""
+        ...
+
+    def step_scales(self, fold: int, step: int) -> StepScales:
+        """What the PEs scale by in a step: for its rows and for its columns."""
         ...
 
     def collect(self, fold: Fold, departure: Departure) -> None:
@@ -114,11 +120,26 @@ class Controller:
             if fold.last_of_tile:
                 self.ended.append(fold.tile)
 
+    def entering(self, now: int) -> int | None:
+        """The step of the streaming fold that enters the PEs in this cycle."""
+        if self.streaming is None:
+            return None
+        offset = now - self.streaming.start
+        step = bisect_left(self.streaming.enters, offset)
+        found = step < self.streaming.steps and self.streaming.enters[step] == offset
+        return step if found else None
+
     def stream_cause(self, fold: Fold, offset: int) -> str:
         """The cause of cycle ``offset`` of a stream: between two steps, whoever needs longer than those before."""
         speed = fold.speed
-        within = offset % speed.stream_full
-        if offset >= fold.issue - 1:
+        if self.array.serial:
+            step = bisect_left(fold.enters, offset)
+            within = offset - (fold.enters[step - 1] + 1 if step else 0)
+            if within >= speed.stream_full:
+                return "dequantization"
+        else:
+            within = offset % speed.stream_full
+        if not self.array.serial and offset >= fold.issue - 1:
             # The last step counts one cycle of the PEs' own interval.
             within = offset - (fold.issue - 1) + (speed.stream - 1 if offset >= fold.issue else 0)
         limits = (
@@ -137,20 +158,20 @@ class Controller:
 
     def _count_scales(self, fold: Fold) -> None:
         """Scales of a group are read once for every vector that they apply to."""
-        if not fold.chunk.rescaled:
-            return
         flow, demand = self.array.dataflow, self.plan.demand
         rows = fold.steps if flow.preloads else fold.r
         for operand, count in ((flow.row_operand, rows), (flow.col_operand, fold.c)):
             bits = count * demand.scale_bits(operand)
-            self.tally[f"{operand}_scale_reads"] += demand.port(operand).accesses(bits)
+            vectors = demand.scale_vectors(operand, fold.chunk)
+            self.tally[f"{operand}_scale_reads"] += vectors * demand.port(operand).accesses(bits)
 
     def _count_step(self, fold: Fold, words: int) -> None:
         """A streamed step: PEs that work, the vector read from the row buffer, its way through the skew registers."""
         flow, demand = self.array.dataflow, self.plan.demand
-        bits = demand.word_bits(flow.row_operand)
+        operand, bits = flow.row_operand, demand.word_bits(flow.row_operand)
         self.tally["steps"] += fold.r * fold.c
-        self.tally[f"{flow.row_operand}_reads"] += demand.port(flow.row_operand).accesses(words * bits)
+        self.tally[operand] += words
+        self.tally[f"{operand}_reads"] += demand.port(operand).accesses(words * demand.code_bits(operand))
         if flow.skewed:
             delay = self.array.latency if flow.preloads else 1
             self.tally["skew_bits"] += sum(delay * i * self.array.lanes * bits for i in range(fold.r))
@@ -158,8 +179,9 @@ class Controller:
     def _count_column_vector(self, fold: Fold, words: int) -> None:
         """A vector from the column buffer: a streamed step's, or a row of stationary words."""
         flow, demand = self.array.dataflow, self.plan.demand
-        bits = demand.word_bits(flow.col_operand)
-        self.tally[f"{flow.col_operand}_reads"] += demand.port(flow.col_operand).accesses(words * bits)
+        operand, bits = flow.col_operand, demand.word_bits(flow.col_operand)
+        self.tally[operand] += words
+        self.tally[f"{operand}_reads"] += demand.port(operand).accesses(words * demand.code_bits(operand))
         if flow.skewed:
             self.tally["skew_bits"] += sum(j * self.array.lanes * bits for j in range(fold.c))
 
@@ -168,6 +190,8 @@ class Controller:
         if col == 0:
             self.tally["outputs_reads"] += demand.outputs.accesses(demand.result_reads(fold.c, chunk))
             self.tally["outputs_writes"] += demand.outputs.accesses(demand.result_writes(fold.c, chunk))
+        self.tally["results"] += 1
+        self.tally["groups"] += chunk.scaled_groups
         self.tally["rescales"] += chunk.rescaled
         self.tally["partial_adds"] += chunk.reads_partial
         if self.array.dataflow.skewed:
@@ -181,7 +205,8 @@ class OutputController(Controller):
         self, system: System, stack: dict[str, int], tally: dict[str, int], function: Function | None
     ) -> None:
         super().__init__(system, stack, tally)
-        self.registers = OutputStationaryArray(self.array, function)
+        scales = system.step_scales if self.array.scales_inside and function is not None else None
+        self.registers = OutputStationaryArray(self.array, function, scales)
 
     def cycle(self, now: int) -> None:
         busy = bool(self.in_flight or self.complete)
@@ -192,6 +217,7 @@ class OutputController(Controller):
             self.enter(fold, now)
             self.streaming = fold
             self.registers.begin(self.shape(fold))
+            self.tally["busy"] += fold.r * fold.c * fold.stream
         number, step, rows, cols = self.next_vectors(now)
         self.spend(self.cause(now, busy))
         self.leave(self.registers.tick(now, number, step, rows, cols), now)
@@ -215,11 +241,10 @@ class OutputController(Controller):
 
     def next_vectors(self, now: int) -> tuple[int, int, Vector | None, Vector | None]:
         """What enters in this cycle: (fold, step, row words, column words), or a bubble."""
-        fold = self.streaming
-        if fold is None or now >= fold.start + fold.issue or (now - fold.start) % fold.speed.stream_full:
+        fold, step = self.streaming, self.entering(now)
+        if fold is None or step is None:
             return BUBBLE, 0, None, None
-        step = (now - fold.start) // fold.speed.stream_full
-        lanes = min(self.array.lanes, fold.chunk.size - step * self.array.lanes)
+        _, lanes = fold.pieces[step]
         self._count_step(fold, fold.r * lanes)
         self._count_column_vector(fold, fold.c * lanes)
         return fold.number, step, self.system.row_vector(fold, step), self.system.col_vector(fold, step)
@@ -253,6 +278,7 @@ class PreloadController(Controller):
         fold = self.loading
         if fold is not None and now >= max(fold.load_start + self.load_cycles(fold), self.stream_end):
             fold.start = now
+            self.tally["busy"] += fold.r * fold.c * fold.stream
             self.streaming, self.loading = fold, None
         if self.loading is None and self.upcoming is not None and self.may_enter(self.upcoming, now):
             fold = self.loading = self.upcoming
@@ -285,10 +311,9 @@ class PreloadController(Controller):
 
     def next_vector(self, now: int) -> tuple[int, int, Vector | None]:
         """The streamed step that enters in this cycle: (fold, step, words), or a bubble."""
-        fold = self.streaming
-        if fold is None or now >= fold.start + fold.issue or (now - fold.start) % fold.speed.stream_full:
+        fold, step = self.streaming, self.entering(now)
+        if fold is None or step is None:
             return BUBBLE, 0, None
-        step = (now - fold.start) // fold.speed.stream_full
         self._count_step(fold, fold.chunk.size)
         return fold.number, step, self.system.row_vector(fold, step)
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Protocol
 
-from simulator.array import KChunk, fold_edges
+from simulator.array import Array, KChunk, fold_edges
 from simulator.array.demand import Intervals
 from simulator.mapping.plan import Plan, Step
 from simulator.pe.arithmetic import Integers
@@ -36,6 +36,13 @@ class Fold:
     steps: int
     """Streamed steps."""
     speed: Intervals
+    pieces: Sequence[tuple[int, int]]
+    """Where the K of each step begins, counted from ``low``, and how much it is; empty where K does not stream."""
+    enters: Sequence[int]
+    """Cycle of the stream in which each step enters the PEs: its first, or its last for serial PEs, which work on it
+    until then."""
+    stream: int
+    """T': cycles of its stream, the ports' last words included."""
     timed_r: int
     timed_c: int
     first_of_tile: bool = False
@@ -59,18 +66,13 @@ class Fold:
 
     @property
     def issue(self) -> int:
-        """Cycles from its first step to its last, both included."""
-        return self.speed.stream_full * (self.steps - 1) + 1
+        """Cycles of its stream until its last step has entered."""
+        return self.enters[-1] + 1
 
     @property
     def slack(self) -> int:
-        """Cycles that buffer ports or the rescale unit need for a step beyond the PEs' own."""
-        return self.speed.stream_full - self.speed.stream
-
-    @property
-    def stream(self) -> int:
-        """T': cycles of its stream, the ports' last words included."""
-        return self.issue + self.slack
+        """Cycles that the ports or the rescale unit still need for the last step."""
+        return self.stream - self.issue
 
 
 class FoldSource(Protocol):
@@ -114,9 +116,12 @@ def _folds_of_tile(plan: Plan, tile: int, step: Step) -> Iterator[Fold]:
         for rows in row_pieces:
             low = group_low = begin["k"]
             for chunk in chunks:
-                words = ceil_div(chunk.size, array.lanes)
-                held = slice(0, words) if flow.preloads else rows
+                held = slice(0, ceil_div(chunk.size, array.lanes)) if flow.preloads else rows
                 timed_r, timed_c = array.timed(held.stop - held.start, c)
+                pieces = [] if flow.preloads else _steps_of(chunk, array.lanes)
+                steps = size[flow.streams] if flow.preloads else len(pieces)
+                speed = plan.demand.intervals(array, held.stop - held.start, c, chunk)
+                enters, stream = _times(plan.array, speed.stream, speed.stream_full, steps, chunk)
                 yield Fold(
                     number=0,
                     tile=tile,
@@ -126,14 +131,48 @@ def _folds_of_tile(plan: Plan, tile: int, step: Step) -> Iterator[Fold]:
                     group_low=group_low,
                     rows=held,
                     cols=cols,
-                    steps=size[flow.streams] if flow.preloads else words,
-                    speed=plan.demand.intervals(array, held.stop - held.start, c, chunk),
+                    steps=steps,
+                    speed=speed,
+                    pieces=pieces,
+                    enters=enters,
+                    stream=stream,
                     timed_r=timed_r,
                     timed_c=timed_c,
                 )
                 low += chunk.size
                 if chunk.rescaled:
                     group_low = low
+
+
+def _steps_of(chunk: KChunk, lanes: int) -> list[tuple[int, int]]:
+    """(offset, size) of each step's K: no step crosses the edge of a group that PEs scale."""
+    pieces, low = [], 0
+    for size, count in chunk.groups or ((chunk.size, 1),):
+        for _ in range(count):
+            pieces += [(low + begin, min(lanes, size - begin)) for begin in range(0, size, lanes)]
+            low += size
+    return pieces
+
+
+def _times(array: Array, own: int, interval: int, steps: int, chunk: KChunk) -> tuple[list[int], int]:
+    """When steps enter the PEs that follow each other every ``interval`` cycles (PEs alone: ``own``), and T'."""
+    if not array.serial:
+        enters = [step * interval for step in range(steps)]
+        return enters, enters[-1] + 1 + interval - own
+    if not chunk.groups:
+        return [(step + 1) * interval - 1 for step in range(steps)], steps * interval
+    enters, now = [], 0
+    for size, count in chunk.groups:
+        of_group = ceil_div(size, array.lanes)
+        for _ in range(count):
+            begin = now
+            for _ in range(of_group):
+                now += interval
+                enters.append(now - 1)
+            # The last step of a group is held until the scaling of the one before is done.
+            now = max(now, begin + array.group_cycles)
+            enters[-1] = now - 1
+    return enters, now
 
 
 def _pieces(begin: int, extent: int, size: int) -> list[slice]:

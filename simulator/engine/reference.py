@@ -23,7 +23,7 @@ from simulator.engine.controller import controller_for
 from simulator.engine.fold import Fold, Vector, folds_in_order
 from simulator.engine.program import ACTIVATIONS, OUTPUTS, START, WEIGHTS, Transfer, Visit, program, visits
 from simulator.engine.record import LayerRecord, Run
-from simulator.engine.registers import Departure
+from simulator.engine.registers import Departure, StepScales
 from simulator.mapping.plan import Plan
 from simulator.pe.arithmetic import FP32
 from simulator.pe.protocol import Function
@@ -73,6 +73,9 @@ class _Machine:
         shapes = ((2, kinds), (2, kinds), (2, 2), (2, 2))
         self.moved = Movements(*(np.zeros(shape, np.int64) for shape in shapes))
         shape = (plan.batch, plan.m, plan.n) if operands else (0, 0, 0)
+        self.scaled_folds: dict[int, Fold] = {}
+        """Folds in flight by number, whose steps ask for scales."""
+        self.group_edges = frozenset(plan.edges)
         self.partial, self.scaled = np.zeros(shape, object), np.zeros(shape, object)
 
     def run(self, name: str, op: str, trace: bool) -> tuple[LayerRecord, npt.NDArray[np.float32] | None]:
@@ -169,7 +172,9 @@ class _Machine:
         self.begins = dict(controller.begun)
 
     def folds(self) -> Iterator[Fold]:
-        return folds_in_order(self.plan)
+        for fold in folds_in_order(self.plan):
+            self.scaled_folds[fold.number] = fold
+            yield fold
 
     def row_vector(self, fold: Fold, step: int) -> Vector | None:
         if self.operands is None:
@@ -177,7 +182,7 @@ class _Machine:
         flow, lanes = self.plan.array.dataflow, self.plan.array.lanes
         operand, batch = self.operand(flow.row_operand, fold)
         if not flow.preloads:
-            return _over_lanes(operand.integers[batch, fold.rows], fold, step, lanes)
+            return _over_lanes(operand.integers[batch, fold.rows], fold, fold.pieces[step], lanes)
         values = operand.integers[
             batch, self.streamed(fold).start + step, fold.low : fold.low + fold.chunk.size
         ]
@@ -188,8 +193,27 @@ class _Machine:
     def col_vector(self, fold: Fold, step: int) -> Vector | None:
         if self.operands is None:
             return None
-        operand, batch = self.operand(self.plan.array.dataflow.col_operand, fold)
-        return _over_lanes(operand.integers[batch, fold.cols], fold, step, self.plan.array.lanes)
+        flow, lanes = self.plan.array.dataflow, self.plan.array.lanes
+        operand, batch = self.operand(flow.col_operand, fold)
+        piece = (
+            (step * lanes, min(lanes, fold.chunk.size - step * lanes)) if flow.preloads else fold.pieces[step]
+        )
+        return _over_lanes(operand.integers[batch, fold.cols], fold, piece, lanes)
+
+    def step_scales(self, fold: int, step: int) -> StepScales:
+        """Scales and zero points of the rows and columns of a fold in flight that apply in a step."""
+        here = self.scaled_folds[fold]
+        flow = self.plan.array.dataflow
+        offset, size = here.pieces[step]
+        low, high = here.low + offset, here.low + offset + size
+        found = []
+        # Zero points are the PE's too, whatever has them.
+        for name, rows in ((flow.row_operand, here.rows), (flow.col_operand, here.cols)):
+            operand, batch = self.operand(name, here)
+            zeros = operand.zero_points[batch, rows, operand.group_at(low)]
+            found.append((_group_scale(operand, batch, rows, low), zeros))
+        (row_scales, row_zeros), (col_scales, col_zeros) = found
+        return StepScales(row_scales, col_scales, row_zeros, col_zeros, high in self.group_edges)
 
     def operand(self, name: str, fold: Fold) -> tuple[Operand, int]:
         """An operand's values and the batch entry that a fold uses."""
@@ -209,6 +233,7 @@ class _Machine:
 
     def finish(self, fold: Fold) -> None:
         """Add a fold's results to what the output buffer holds."""
+        self.scaled_folds.pop(fold.number)
         if self.operands is None:
             return
         flow, chunk, operands = self.plan.array.dataflow, fold.chunk, self.operands
@@ -245,6 +270,8 @@ class _Machine:
             w_batch = batch // plan.weight_reuse
             if plan.edges:
                 sums, exponent = self.scaled[batch], FP32.low
+                if not plan.rescaled:
+                    sums, exponent = self.partial[batch], self.operands.function.exponent
                 w_scale, a_scale = _row_scale(weights, w_batch), _row_scale(activations, batch)
             else:
                 where = (w_batch, batch, everything, everything, 0, plan.k)
@@ -256,10 +283,9 @@ class _Machine:
         return finished
 
 
-def _over_lanes(rows: Vector, fold: Fold, step: int, lanes: int) -> Vector:
-    """Step ``step`` of a fold's K for each row, (rows, lanes); a short last step is filled with zeros."""
-    low = step * lanes
-    size = min(lanes, fold.chunk.size - low)
+def _over_lanes(rows: Vector, fold: Fold, piece: tuple[int, int], lanes: int) -> Vector:
+    """A piece (offset, size) of a fold's K for each row, (rows, lanes); a short one is filled with zeros."""
+    low, size = piece
     words = np.zeros((len(rows), lanes), rows.dtype)
     words[:, :size] = rows[:, fold.low + low : fold.low + low + size]
     return words

@@ -9,17 +9,20 @@ mean that the schedule and the array disagree.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from simulator.array import Array
 from simulator.pe.arithmetic import Integers
-from simulator.pe.protocol import Function
+from simulator.pe.protocol import Function, Scales
 
 Words = Integers
 Tags = npt.NDArray[np.int64]
+Exact = npt.NDArray[np.object_]
 
 BUBBLE = -1
 
@@ -71,6 +74,16 @@ def word_type(function: Function | None) -> np.dtype[np.int64] | np.dtype[np.obj
     return np.dtype(np.int64) if function is None else function.dtype
 
 
+def state_words(function: Function | None) -> int:
+    """Registers of a PE's state."""
+    return 1 if function is None else function.words
+
+
+def result_of(function: Function | None, state: Words) -> object:
+    """The partial sum that a PE hands on."""
+    return state[0] if function is None else function.result(state[None])[0]
+
+
 class _Skew:
     """Registers at an edge: word i enters the array ``delay * i`` cycles after word 0."""
 
@@ -101,11 +114,28 @@ class _Skew:
         return self.words[self._at], self.folds[self._at], self.steps[self._at]
 
 
+class StepScales(NamedTuple):
+    """What PEs that apply scales need in one step of a fold: of its rows and of its columns, (words,) each."""
+
+    rows: Exact
+    """Integers times 2**-149."""
+    cols: Exact
+    row_zeros: Exact
+    col_zeros: Exact
+    ends_group: bool
+
+
 class OutputStationaryArray:
     """Results accumulate in place; both operands travel (skewed) or are broadcast."""
 
-    def __init__(self, array: Array, function: Function | None) -> None:
-        self.array, self.function = array, function
+    def __init__(
+        self,
+        array: Array,
+        function: Function | None,
+        scales: Callable[[int, int], StepScales] | None = None,
+    ) -> None:
+        """``scales``: of a fold and step, where the PEs apply them."""
+        self.array, self.function, self.scales = array, function, scales
         R, C, L = array.rows, array.cols, array.lanes
         dtype = word_type(function)
         delay = 1 if array.dataflow.skewed else 0
@@ -115,7 +145,7 @@ class OutputStationaryArray:
         self.steps = np.zeros((R, C), np.int64)
         self.pipeline: deque[tuple[Words, Words, Tags, Tags]] = deque()
         copies = 2 if array.fold_overlap else 1
-        self.accumulators = np.zeros((copies, R, C), dtype)
+        self.accumulators = np.zeros((copies, R, C, state_words(function)), dtype)
         self.owner = np.full((copies, R, C), BUBBLE)
         self.complete = np.zeros((copies, R, C), bool)
         self.shapes: dict[int, FoldShape] = {}
@@ -177,17 +207,40 @@ class OutputStationaryArray:
                 raise HazardError(f"fold {fold} overwrites a result that has not left")
             self.owner[copy][first] = fold
             self.accumulators[copy][first] = 0
-            if self.function is not None:
-                self.accumulators[copy][mask] = self._step(
-                    self.accumulators[copy][mask], row_words[mask], col_words[mask]
-                )
+            if self.function is not None and self.scales is None:
+                self._step(copy, mask, row_words, col_words)
+            elif self.scales is not None:
+                for step in np.unique(steps[mask]).tolist():
+                    here = mask & (steps == step)
+                    self._step(copy, here, row_words, col_words, self.scales(fold, step))
             self.complete[copy][mask & (steps == shape.steps - 1)] = True
 
-    def _step(self, partial: Words, row_words: Words, col_words: Words) -> Words:
+    def _step(
+        self,
+        copy: int,
+        mask: npt.NDArray[np.bool_],
+        row_words: Words,
+        col_words: Words,
+        of_step: StepScales | None = None,
+    ) -> None:
+        """One step of the PEs in ``mask``."""
         assert self.function is not None
-        if self.array.dataflow.row_operand == "activations":
-            return self.function.step(partial, row_words, col_words)
-        return self.function.step(partial, col_words, row_words)
+        rows, cols = np.nonzero(mask)
+        state = self.accumulators[copy][mask]
+        activations, weights = row_words[mask], col_words[mask]
+        scales = None
+        if of_step is not None:
+            ends = of_step.ends_group
+            a, w = (
+                (of_step.rows[rows], of_step.row_zeros[rows]),
+                (of_step.cols[cols], of_step.col_zeros[cols]),
+            )
+            if self.array.dataflow.row_operand == "weights":
+                a, w = w, a
+            scales = Scales(w[0], a[0], w[1], a[1], ends)
+        if self.array.dataflow.row_operand == "weights":
+            activations, weights = weights, activations
+        self.accumulators[copy][mask] = self.function.step(state, activations, weights, scales)
 
     def _drain(self, now: int) -> list[Departure]:
         departures = []
@@ -235,7 +288,7 @@ class OutputStationaryArray:
     def _release(self, copy: int, row: int, column: int) -> object:
         self.owner[copy, row, column] = BUBBLE
         self.complete[copy, row, column] = False
-        return self.accumulators[copy, row, column]
+        return result_of(self.function, self.accumulators[copy, row, column])
 
 
 class OperandStationaryArray:
@@ -257,7 +310,8 @@ class OperandStationaryArray:
         self.shadow_folds, self.active_folds = np.full((R, C), BUBBLE), np.full((R, C), BUBBLE)
         self.words = np.zeros((R, C, L), dtype)
         self.folds, self.steps = np.full((R, C), BUBBLE), np.zeros((R, C), np.int64)
-        empty = (np.zeros((R, C), dtype), np.full((R, C), BUBBLE), np.zeros((R, C), np.int64))
+        states = np.zeros((R, C, state_words(function)), dtype)
+        empty = (states, np.full((R, C), BUBBLE), np.zeros((R, C), np.int64))
         self.partials: deque[tuple[Words, Tags, Tags]] = deque([empty] * p, maxlen=p)
         """Partial sums computed in the last p cycles, the newest last."""
         self.shapes: dict[int, FoldShape] = {}
@@ -334,6 +388,6 @@ class OperandStationaryArray:
         words, folds, steps = self.partials[0]
         last = (folds != BUBBLE) & (np.arange(self.array.rows)[:, None] == self._by_fold(folds, "r") - 1)
         return [
-            Departure(int(folds[i, j]), int(steps[i, j]), int(j), words[i, j])
+            Departure(int(folds[i, j]), int(steps[i, j]), int(j), result_of(self.function, words[i, j]))
             for i, j in zip(*np.nonzero(last), strict=True)
         ]

@@ -24,6 +24,8 @@ from simulator.units import ceil_div
 SCALE_PASSES = 2
 """Multiplications of a result in the output stage, each a visit of a vector lane: by its row's scale and its
 column's."""
+Activity = tuple[tuple[str, tuple[tuple[tuple[str, str], int], ...]], ...]
+"""Counted thing -> ((component, event), times), as tuples, so that a plan can be hashed."""
 ORDERS = ("nmk", "mnk", "nkm", "mkn", "knm", "kmn")
 
 
@@ -99,10 +101,13 @@ class Plan:
     array: Array
     demand: Demand
     weights: Format
+    """As they are in memory and buffers; `received` is what reaches the PEs."""
     activations: Format
     output: Format
+    received: tuple[Format, Format]
+    """Weights and activations behind the decoders at the array's edge."""
     edges: tuple[int, ...]
-    """Where scale groups end along K (`scale_edges`)."""
+    """Where scale groups of what is received end along K (`scale_edges`)."""
     spans: tuple[int, int]
     """Scale groups of weights and activations begin anew after so many values of K (a kernel position of a
     convolution)."""
@@ -113,10 +118,12 @@ class Plan:
     """Tiles that the weight, activation and output buffers hold."""
     vector_lanes: int
     """Lanes of the vector unit, which scales and rounds results while they are written back."""
-    row_sums: int
-    """Values that the vector unit adds up before the array starts, for zero points."""
+    vector_visits: int
+    """Visits of vector lanes before the array starts: sums for zero points, what the PEs want prepared."""
     clock_gating: bool
     """PEs without work pay no clock energy."""
+    activity: Activity
+    """What the counts of the engines make the components of the PE family do (`ProcessingElement.activity`)."""
     windowed: WindowedInput | None = None
 
     @cached_property
@@ -129,10 +136,7 @@ class Plan:
     def k_tiles(self) -> KTiles:
         """The K tiles. Those between the first and the last are alike, unless groups begin anew at kernel positions."""
         step, count = self.tiling.k, self.counts[2]
-        restart = any(
-            format.group_size and span < self.k
-            for format, span in zip((self.weights, self.activations), self.spans, strict=True)
-        )
+        restart = any(size and span < self.k for size, span in self.groups)
         samples = range(count) if restart else sorted({0, min(1, count - 1), count - 1})
         kinds: dict[KTile, int] = {}
         first: list[int] = []
@@ -140,7 +144,7 @@ class Plan:
         for index in samples:
             low, high = index * step, min((index + 1) * step, self.k)
             tile = KTile(
-                chunk_k(low, high, self.edges, self.k_limit),
+                self.chunks(low, high),
                 row_bits(self.weights, low, high, self.spans[0]),
                 row_bits(self.activations, low, high, self.spans[1]),
             )
@@ -153,9 +157,24 @@ class Plan:
             which[0], which[-1] = found[0], found[-1]
         return KTiles(tuple(kinds), tuple(first), which)
 
+    def chunks(self, low: int, high: int) -> tuple[KRun, ...]:
+        """K in [low, high) as folds take it."""
+        return chunk_k(low, high, self.edges, self.k_limit, inside=self.array.scales_inside)
+
     def k_tile(self, ki: int) -> KTile:
         """The K tile with this index."""
         return self.k_tiles.kinds[int(self.k_tiles.which[ki])]
+
+    @property
+    def groups(self) -> tuple[tuple[int, int], ...]:
+        """(group size, span) of weights and activations, in memory and as received: no tile of K cuts one."""
+        formats = (self.weights, self.activations, *self.received)
+        return tuple((format.group_size, span) for format, span in zip(formats, 2 * self.spans, strict=True))
+
+    @property
+    def rescaled(self) -> bool:
+        """The array's rescale unit applies the scales of groups."""
+        return bool(self.edges) and not self.array.scales_inside
 
     @property
     def k_limit(self) -> int:
@@ -204,7 +223,7 @@ class Plan:
     @property
     def partial_bits(self) -> int:
         """Bits of one partial sum between two K tiles: scaled where there are groups."""
-        return self.demand.scaled_bits if self.edges else self.demand.partial_bits
+        return self.demand.scaled_bits if self.rescaled else self.demand.partial_bits
 
     def load_cycles(self, operand: int, bits: int) -> int:
         """DMA cycles of a load (0 weights, 1 activations, 2 partial sums): the slower of DRAM and buffer port."""
@@ -250,8 +269,8 @@ class Plan:
 
     @property
     def vector_cycles(self) -> int:
-        """Cycles of the row sums for zero points, before the array starts."""
-        return ceil_div(self.row_sums, self.vector_lanes) if self.row_sums else 0
+        """Cycles of the vector unit before the array starts."""
+        return ceil_div(self.vector_visits, self.vector_lanes)
 
 
 def row_bits(format: Format, low: int, high: int, span: int) -> int:

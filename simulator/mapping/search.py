@@ -12,8 +12,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import product
-from math import lcm
-from typing import Any
+from math import ceil, lcm
 
 import numpy as np
 import numpy.typing as npt
@@ -54,9 +53,19 @@ def _untiled(gemm: Gemm, accelerator: Accelerator, weights: Format, activations:
     spans = (gemm.weights.group_span or gemm.k, gemm.activations.group_span or gemm.k)
     numerator, denominator = accelerator.dram_bits_per_cycle
     slots = (buffers.weights.buffering, buffers.activations.buffering, buffers.outputs.buffering)
-    row_sums = gemm.m * gemm.k * gemm.batch if weights.has_zero_point else 0
-    if activations.has_zero_point and not gemm.weights.static:
-        row_sums += gemm.n * gemm.k * ceil_div(gemm.batch, gemm.weight_reuse)
+    pe = accelerator.element
+    received = pe.received("weights", weights), pe.received("activations", activations)
+    timing = pe.timing(weights, activations)
+    values = gemm.m * gemm.k * gemm.batch
+    edges = scale_edges(
+        gemm.k, [(format.group_size, span) for format, span in zip(received, spans, strict=True)]
+    )
+    visits = ceil(values * pe.vector_passes(weights, activations))
+    if not (array.scales_inside and edges):
+        # A PE that applies the scales of groups sees to zero points too.
+        visits += values if received[0].has_zero_point else 0
+        if received[1].has_zero_point and not gemm.weights.static:
+            visits += gemm.n * gemm.k * ceil_div(gemm.batch, gemm.weight_reuse)
     return Plan(
         m=gemm.m,
         k=gemm.k,
@@ -71,25 +80,36 @@ def _untiled(gemm: Gemm, accelerator: Accelerator, weights: Format, activations:
             outputs=_port(buffers.outputs),
             weight_bits=weights.code_bits,
             activation_bits=activations.code_bits,
-            partial_bits=accelerator.element.partial_bits,
+            partial_bits=pe.partial_bits(weights, activations),
             scaled_bits=FP32.bits,
             weight_scale_bits=weights.group_bits,
             activation_scale_bits=activations.group_bits,
             rescale_interval=accelerator.array.rescale_interval,
+            weight_word_bits=received[0].code_bits,
+            activation_word_bits=received[1].code_bits,
+            weight_decode=timing.weight_decode,
+            activation_decode=timing.activation_decode,
+            weight_decoded_group=0 if received[0].group_size else weights.group_size,
+            activation_decoded_group=0 if received[1].group_size else activations.group_size,
         ),
         weights=weights,
         activations=activations,
         output=get_format(gemm.output.format),
-        edges=scale_edges(
-            gemm.k, list(zip((weights.group_size, activations.group_size), spans, strict=True))
-        ),
+        received=received,
+        edges=edges,
         spans=spans,
         dram=FlatDram(numerator, denominator, accelerator.dram_latency_cycles),
         fill_bits=(buffers.weights.port_bits, buffers.activations.port_bits, buffers.outputs.port_bits),
         slots=slots,
         vector_lanes=accelerator.vector.lanes,
-        row_sums=row_sums,
+        vector_visits=visits,
         clock_gating=accelerator.array.clock_gating,
+        activity=tuple(
+            (counted, tuple(events.items()))
+            for counted, events in pe.activity(
+                weights, activations, stationary=array.dataflow.stationary
+            ).items()
+        ),
         windowed=_windowed(gemm, activations),
     )
 
@@ -169,14 +189,13 @@ def _parts(unit: int, total: int) -> list[int]:
 
 def _k_sizes(plan: Plan, wanted: int | None, name: str, whole_folds: bool) -> list[int]:
     """Tile sizes along K: whole scale groups, and whole folds where rows hold K."""
-    starts = _group_starts(plan)
+    grouped = [(size, span) for size, span in plan.groups if size]
+    starts = _group_starts(plan, grouped)
 
     def cuts_groups(size: int) -> bool:
-        return bool(plan.edges) and any(cut not in starts for cut in range(size, plan.k, size))
+        return bool(grouped) and any(cut not in starts for cut in range(size, plan.k, size))
 
-    whole_groups = lcm(
-        *(format.group_size for format in (plan.weights, plan.activations) if format.group_size)
-    )
+    whole_groups = lcm(*(size for size, _ in grouped))
     if wanted is not None:
         size = min(wanted, plan.k)
         if cuts_groups(size):
@@ -189,7 +208,7 @@ def _k_sizes(plan: Plan, wanted: int | None, name: str, whole_folds: bool) -> li
                 else f"multiples of {whole_groups}",
             )
         return [size]
-    if plan.edges:
+    if grouped:
         units = {whole_groups, *plan.spans} - {plan.k}
         sizes = {plan.k, *(size for unit_size in units for size in _parts(unit_size, plan.k))}
         return sorted(size for size in sizes if not cuts_groups(size))
@@ -197,16 +216,10 @@ def _k_sizes(plan: Plan, wanted: int | None, name: str, whole_folds: bool) -> li
     return _parts(unit, plan.k) if whole_folds else _parts(1, min(plan.k, unit))
 
 
-def _group_starts(plan: Plan) -> Any:
-    """Positions where K may be cut: where a group of every grouped operand begins; anywhere without groups."""
-    if not plan.edges:
-        return range(plan.k)
-    grouped = [
-        (format.group_size, span)
-        for format, span in zip((plan.weights, plan.activations), plan.spans, strict=True)
-        if format.group_size
-    ]
-    return {edge for edge in plan.edges if all(edge % span % size == 0 for size, span in grouped)}
+def _group_starts(plan: Plan, grouped: Sequence[tuple[int, int]]) -> set[int]:
+    """Positions where K may be cut: where a group of every grouped operand begins."""
+    edges = scale_edges(plan.k, grouped)
+    return {edge for edge in edges if all(edge % span % size == 0 for size, span in grouped)}
 
 
 def _needs(plan: Plan, m: Column, n: Column, k: Column) -> tuple[Column, Column, Column]:
@@ -304,7 +317,7 @@ def _array_cycles(
     array, demand, flow = plan.array, plan.demand, plan.array.dataflow
     size = {"m": m, "n": n}
     col_folds = -(-size[flow.cols_hold] // array.cols)
-    longest = plan.longest_group or plan.k
+    longest = (plan.rescaled and plan.longest_group) or plan.k
     if flow.preloads:
         chunk = np.minimum(np.minimum(k, longest), plan.k_limit)
         row_folds = -(-k // chunk)
@@ -314,19 +327,23 @@ def _array_cycles(
     else:
         chunk = np.minimum(k, longest)
         row_folds = -(-size[flow.rows_hold] // array.rows) * -(-k // chunk)
-        steps = -(-chunk // array.lanes)
+        group = plan.longest_group or plan.k
+        steps = -(-chunk // group) * -(-np.minimum(chunk, group) // array.lanes)
         r = np.minimum(array.rows, size[flow.rows_hold])
         row_words = r * np.minimum(array.lanes, chunk)
     c = np.minimum(array.cols, size[flow.cols_hold])
     words = {flow.row_operand: row_words, flow.col_operand: c * np.minimum(array.lanes, chunk)}
     port = {
-        operand: -(-words[operand] * demand.word_bits(operand) // demand.port(operand).read_bits)
+        operand: np.maximum(
+            -(-words[operand] * demand.code_bits(operand) // demand.port(operand).read_bits),
+            demand.decode(operand),
+        )
         for operand in words
     }
     written = -(-c * plan.partial_bits // demand.outputs.write_bits)
     split = -(-plan.k // chunk) > 1
     results = np.where(split & demand.outputs.shared, 2 * written, written)
-    if plan.edges:
+    if plan.rescaled:
         results = np.maximum(results, demand.rescale_interval)
     stream = np.maximum(array.initiation_interval, port[flow.row_operand])
     if array.full_edge_folds:

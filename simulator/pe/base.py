@@ -55,6 +55,10 @@ class PE(BaseModel):
     def received(self, side: Side, format: Format) -> Format:
         return format
 
+    def word_bits(self, side: Side) -> int:
+        names = self.weights if side == "weights" else self.activations
+        return max(self.received(side, element_format(name)).code_bits for name in names)
+
     def decode(self, side: Side, tensor: QuantizedTensor) -> QuantizedTensor:
         return tensor
 

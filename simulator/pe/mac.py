@@ -9,35 +9,32 @@ fused dot product). Pipelined over ``pipeline_depth`` + ``adder_tree_stages`` cy
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import Field, field_validator
 
 from simulator.errors import InputError
 from simulator.formats import Format
 from simulator.formats.element import Element
-from simulator.hardware.structure import Part
+from simulator.hardware.structure import Component, Part
 from simulator.pe.arithmetic import FP16, FP32, BinaryFloat, Integers, round_to_float, wrap
+from simulator.pe.base import PE, pair_name
 from simulator.pe.elements import element_format
-from simulator.pe.protocol import Stationary, Structure, Timing
+from simulator.pe.protocol import Pair, Scales, Stationary, Timing
 
 ACCUMULATORS = {"fp32": FP32, "fp16": FP16}
 _SAFE_BITS = 62
 """Sums below this width are computed in int64; wider ones in Python integers."""
 
 
-class MacPE(BaseModel):
-    """Parameters of the MAC PE, as the ``pe:`` section of an accelerator's YAML."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+class MacPE(PE):
+    """Parameters of the MAC PE, as the ``pe:`` section of an accelerator's YAML. Every pair of the two lists of
+    elements is taken, at one MAC a lane and step."""
 
     family: Literal["mac"]
-    weights: tuple[str, ...] = Field(min_length=1)
-    """Element formats it multiplies on the weight side: int4, fp8_e4m3, ..."""
-    activations: tuple[str, ...] = Field(min_length=1)
-    """Element formats on the activation side; every pair of the two lists is taken, at one MAC a lane and step."""
     accumulator: str = "int32"
     """int<8..64>, fp32 or fp16."""
     lanes: Annotated[int, Field(ge=1, le=4096)] = 1
@@ -48,20 +45,6 @@ class MacPE(BaseModel):
     """Pipeline stages of the adder tree over the lanes."""
     initiation_interval: Annotated[int, Field(ge=1, le=64)] = 1
     """Cycles between two steps."""
-
-    @field_validator("weights", "activations", mode="before")
-    @classmethod
-    def _one_or_many(cls, value: object) -> object:
-        return (value,) if isinstance(value, str) else tuple(value) if isinstance(value, list) else value
-
-    @field_validator("weights", "activations")
-    @classmethod
-    def _known_elements(cls, names: tuple[str, ...]) -> tuple[str, ...]:
-        for name in names:
-            element = element_format(name).element
-            if element.name != name:
-                raise ValueError(f"a PE multiplies elements, without scales: write {element.name} for {name}")
-        return names
 
     @field_validator("accumulator")
     @classmethod
@@ -75,88 +58,65 @@ class MacPE(BaseModel):
         return ACCUMULATORS.get(self.accumulator)
 
     @property
-    def partial_bits(self) -> int:
-        """Width of a partial sum as it leaves the PE."""
+    def accumulator_bits(self) -> int:
         float_format = self.float_accumulator
         return float_format.bits if float_format else int(self.accumulator[3:])
 
+    def partial_bits(self, weights: Format, activations: Format) -> int:
+        """Width of a partial sum as it leaves the PE."""
+        return self.accumulator_bits
+
     def accepts(self, weights: Format, activations: Format) -> str | None:
         """None, or why this pair of formats is not taken."""
-        for operand, format, taken in (
-            ("weights", weights, self.weights),
-            ("activations", activations, self.activations),
-        ):
-            if format.element.name not in taken:
-                return f"its multiplier takes {operand} of {', '.join(taken)}, not {format.element.name}"
+        reason = super().accepts(weights, activations)
         integers = weights.element.is_integer and activations.element.is_integer
-        if not integers and self.float_accumulator is None:
+        if reason is None and not integers and self.float_accumulator is None:
             return f"products of {weights.element.name} and {activations.element.name} need an fp32 or fp16 accumulator"
-        return None
+        return reason
 
     def timing(self, weights: Format, activations: Format) -> Timing:
         return Timing(self.lanes, self.pipeline_depth + self.adder_tree_stages, self.initiation_interval)
 
-    def structure(self, *, stationary: Stationary, doubled: bool) -> Structure:
-        """Parts of one PE: multipliers and operand registers per lane, adder tree, accumulator, pipeline registers.
+    def hardware(
+        self, *, rows: int, cols: int, stationary: Stationary, doubled: bool, pairs: Sequence[Pair]
+    ) -> tuple[Component, ...]:
+        """One component, "pe": multipliers and operand registers per lane, adder tree, accumulator, pipeline registers.
 
         Widths are those of the widest formats the PE takes. An integer product of n x m bits has n + m. The
         products of several float lanes are aligned to the fixed-point range that holds every one of them exactly, and
         the tree adds integers of that width: wide exponent ranges are paid for here. All adders of the tree are counted
-        at its final width. ``doubled``: the accumulator (outputs stationary) or the stationary word exists twice.
+        at its final width. Events of a pair of narrower formats drive the multiplier, the operand registers and the
+        stationary word at the width of that pair: what the operands do not fill does not toggle.
         """
         weights = [element_format(name).element for name in self.weights]
         activations = [element_format(name).element for name in self.activations]
         w_bits, a_bits = max(e.bits for e in weights), max(e.bits for e in activations)
-        elements = weights + activations
-        integers = all(element.is_integer for element in elements)
-        if integers:
-            product_bits = w_bits + a_bits
-            multiplier = Part(
-                "multiplier", "int_multiplier", {"a_bits": a_bits, "b_bits": w_bits}, self.lanes
-            )
-        else:
-            exponent = max(element.exponent_bits for element in elements)
-            significand = max(_significand_bits(element) for element in elements)
-            product_bits = max(map(_integer_bits, weights)) + max(map(_integer_bits, activations))
-            params = {"exponent_bits": exponent, "significand_bits": significand}
-            multiplier = Part("multiplier", "fp_multiplier", params, self.lanes)
-            if self.lanes == 1:
-                product_bits = 1 + (exponent + 1) + 2 * significand
-        sum_bits = product_bits + ceil_log2(self.lanes)
+        sum_bits = self._sum_bits(weights, activations)
         accumulator_copies = 2 if doubled and stationary == "outputs" else 1
-        streamed_bits = sum(
-            bits for name, bits in (("weights", w_bits), ("activations", a_bits)) if name != stationary
-        )
+        stages = self.pipeline_depth - 1 + self.adder_tree_stages
         parts = [
-            multiplier,
+            self._multiplier("multiplier", weights, activations, self.lanes),
             self.partial_adder(),
-            Part("operands", "register", {"bits": streamed_bits}, self.lanes),
-            Part("accumulator", "register", {"bits": self.partial_bits}, accumulator_copies),
+            Part("operands", "register", {"bits": _streamed(w_bits, a_bits, stationary)}, self.lanes),
+            Part("accumulator", "register", {"bits": self.accumulator_bits}, accumulator_copies),
         ]
-        step = {
-            ("accumulate", "operate"): 1,
-            ("operands", "write"): self.lanes,
-            ("accumulator", "write"): 1,
-        }
         idle = {("operands", "clock"): self.lanes, ("accumulator", "clock"): accumulator_copies}
-        preload: dict[tuple[str, str], int] = {}
         if stationary != "outputs":
-            bits = w_bits if stationary == "weights" else a_bits
             words = self.lanes * (2 if doubled else 1)
-            parts.append(Part("stationary", "register", {"bits": bits}, words))
-            preload[("stationary", "write")] = 1
-            idle[("stationary", "clock")] = words
+            parts.append(Part("stationary", "register", {"bits": _held(w_bits, a_bits, stationary)}, words))
+            idle["stationary", "clock"] = words
         if self.lanes > 1:
             parts.append(Part("tree", "int_adder", {"bits": sum_bits}, self.lanes - 1))
-            step[("tree", "operate")] = self.lanes - 1
-            if not integers:
+            if not _all_integers(weights + activations):
                 parts.append(Part("align", "shifter", {"bits": sum_bits}, self.lanes))
-                step[("align", "operate")] = self.lanes
-        stages = self.pipeline_depth - 1 + self.adder_tree_stages
         if stages:
             parts.append(Part("pipeline", "register", {"bits": sum_bits}, stages))
-            step[("pipeline", "write")] = stages
-            idle[("pipeline", "clock")] = stages
+            idle["pipeline", "clock"] = stages
+        events: dict[str, Mapping[tuple[str, str], int]] = {"idle": idle}
+        for pair in {pair_name(pair): pair for pair in pairs}.values():
+            more, made = self._events(pair, parts, stationary)
+            parts += more
+            events |= made
         structural: dict[str, int | str] = {
             "weights": " ".join(self.weights),
             "activations": " ".join(self.activations),
@@ -168,14 +128,84 @@ class MacPE(BaseModel):
             "stationary": stationary,
             "doubled": int(doubled),
         }
-        events = {"mac": {("multiplier", "operate"): 1}, "step": step, "idle": idle, "preload": preload}
-        return Structure(structural, tuple(parts), events)
+        return (Component("pe", self.family, structural, rows * cols, tuple(parts), events),)
+
+    def _events(
+        self, pair: Pair, parts: Sequence[Part], stationary: Stationary
+    ) -> tuple[list[Part], dict[str, dict[tuple[str, str], int]]]:
+        """What the events of a pair of formats make the parts do; parts that work at a width of their own."""
+        name = pair_name(pair)
+        weight, activation = pair[0].element, pair[1].element
+        at_width = [
+            self._multiplier(f"multiplier {name}", [weight], [activation], 0),
+            Part(
+                f"operands {name}",
+                "register",
+                {"bits": _streamed(weight.bits, activation.bits, stationary)},
+                0,
+            ),
+        ]
+        present = {part.name for part in parts}
+        step = {
+            ("accumulate", "operate"): 1,
+            (at_width[1].name, "write"): self.lanes,
+            ("accumulator", "write"): 1,
+        }
+        if "tree" in present:
+            step["tree", "operate"] = self.lanes - 1
+        if "align" in present:
+            step["align", "operate"] = self.lanes
+        stages = self.pipeline_depth - 1 + self.adder_tree_stages
+        if stages:
+            step["pipeline", "write"] = stages
+        events = {f"mac {name}": {(at_width[0].name, "operate"): 1}, f"step {name}": step}
+        if stationary != "outputs":
+            held = Part(
+                f"stationary {name}", "register", {"bits": _held(weight.bits, activation.bits, stationary)}, 0
+            )
+            at_width.append(held)
+            events[f"preload {name}"] = {(held.name, "write"): 1}
+        return at_width, events
+
+    def activity(
+        self, weights: Format, activations: Format, *, stationary: Stationary
+    ) -> Mapping[str, Mapping[tuple[str, str], int]]:
+        name = pair_name((weights, activations))
+        counted = ["mac", "step"] + ([] if stationary == "outputs" else ["preload"])
+        return {"idle": {("pe", "idle"): 1}} | {what: {("pe", f"{what} {name}"): 1} for what in counted}
+
+    def _sum_bits(self, weights: Sequence[Element], activations: Sequence[Element]) -> int:
+        """Width of the adder tree's result."""
+        elements = [*weights, *activations]
+        if _all_integers(elements):
+            product = max(e.bits for e in weights) + max(e.bits for e in activations)
+        elif self.lanes == 1:
+            exponent = max(element.exponent_bits for element in elements)
+            product = 1 + (exponent + 1) + 2 * max(map(_significand_bits, elements))
+        else:
+            product = max(map(_integer_bits, weights)) + max(map(_integer_bits, activations))
+        return product + ceil_log2(self.lanes)
+
+    @staticmethod
+    def _multiplier(
+        name: str, weights: Sequence[Element], activations: Sequence[Element], count: int
+    ) -> Part:
+        """The multiplier that takes all of these elements."""
+        elements = [*weights, *activations]
+        if _all_integers(elements):
+            params = {"a_bits": max(e.bits for e in activations), "b_bits": max(e.bits for e in weights)}
+            return Part(name, "int_multiplier", params, count)
+        params = {
+            "exponent_bits": max(element.exponent_bits for element in elements),
+            "significand_bits": max(map(_significand_bits, elements)),
+        }
+        return Part(name, "fp_multiplier", params, count)
 
     def partial_adder(self) -> Part:
         """The adder that joins partial sums in the output buffer: the PE's own accumulating adder once more."""
         float_format = self.float_accumulator
         if float_format is None:
-            return Part("accumulate", "int_adder", {"bits": self.partial_bits})
+            return Part("accumulate", "int_adder", {"bits": self.accumulator_bits})
         exponent_bits = float_format.bits - float_format.precision
         params = {"exponent_bits": exponent_bits, "significand_bits": float_format.precision}
         return Part("accumulate", "fp_adder", params)
@@ -186,7 +216,7 @@ class MacPE(BaseModel):
         if reason:
             raise InputError(f"the MAC PE cannot multiply these: {reason}")
         exponent = weights.element.quantum_exponent + activations.element.quantum_exponent
-        bits = 0 if self.float_accumulator else self.partial_bits
+        bits = 0 if self.float_accumulator else self.accumulator_bits
         product_bits = (
             _integer_bits(weights.element) + _integer_bits(activations.element) + ceil_log2(self.lanes)
         )
@@ -202,14 +232,23 @@ class MacFunction:
     bits: int
     float_format: BinaryFloat | None
     dtype: np.dtype[np.int64] | np.dtype[np.object_]
+    words: int = 1
 
     @property
     def exponent(self) -> int:
         """Weight of the partial sums' integers, as a power of two."""
         return self.float_format.low if self.float_format else self.product_exponent
 
-    def step(self, partial: Integers, activations: Integers, weights: Integers) -> Integers:
-        """Partial sums (...) after one step on operands (..., lanes)."""
+    def step(
+        self, state: Integers, activations: Integers, weights: Integers, scales: Scales | None = None
+    ) -> Integers:
+        """Accumulators (..., 1) after one step on operands (..., lanes)."""
+        return self._accumulated(state[..., 0], activations, weights)[..., None]
+
+    def result(self, state: Integers) -> Integers:
+        return state[..., 0]
+
+    def _accumulated(self, partial: Integers, activations: Integers, weights: Integers) -> Integers:
         products = (activations.astype(self.dtype) * weights.astype(self.dtype)).sum(axis=-1)
         if self.float_format is None:
             return wrap(partial + products, self.bits)
@@ -236,3 +275,19 @@ def _significand_bits(element: Element) -> int:
 def _integer_bits(element: Element) -> int:
     """Bits of the element's integers (`Element.decode_integers`), sign included."""
     return element.bits if element.is_integer else element.emax + 2 - element.quantum_exponent
+
+
+def _all_integers(elements: Sequence[Element]) -> bool:
+    return all(element.is_integer for element in elements)
+
+
+def _streamed(weight_bits: int, activation_bits: int, stationary: Stationary) -> int:
+    """Bits of the operand registers of a lane: of what does not stay."""
+    return (weight_bits if stationary != "weights" else 0) + (
+        activation_bits if stationary != "activations" else 0
+    )
+
+
+def _held(weight_bits: int, activation_bits: int, stationary: Stationary) -> int:
+    """Bits of a stationary word."""
+    return weight_bits if stationary == "weights" else activation_bits

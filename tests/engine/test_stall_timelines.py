@@ -211,7 +211,8 @@ def test_slow_steps_keep_their_pes_busy_between_them(engine: str) -> None:
         cycles=25,
         compute_cycles=13,
     )
-    assert (record.counts["pe", "step"], record.counts["pe", "idle"]) == (24, 228)
+    steps = next(count for (_, event), count in record.counts.items() if event.startswith("step"))
+    assert (steps, record.counts["pe", "idle"]) == (24, 228)
 
 
 @ENGINES

@@ -39,7 +39,7 @@ def test_endless_memory_leaves_the_time_of_the_array(plan: Plan) -> None:
         dram=FlatDram(1 << 40, 1, 0),
         fill_bits=(1 << 40,) * 3,
         vector_lanes=1 << 40,
-        row_sums=0,
+        vector_visits=0,
     )
     record = fast.simulate_gemm(endless, "x", "gemm")
     assert record.cycles == record.compute_cycles + 3

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from simulator.config import validate
 from simulator.errors import InputError
-from simulator.formats import get_format
+from simulator.formats import Format, get_format
+from simulator.hardware import Component
 from simulator.pe import pe_model
 from simulator.pe.arithmetic import FP16, FP32, round_to_float, wrap
 from simulator.pe.mac import MacPE
@@ -60,7 +61,7 @@ def test_products_of_fp8_equal_float64_products() -> None:
     w_codes, a_codes = np.arange(0, 127, dtype=np.uint8), np.arange(0, 124, dtype=np.uint8)
     function = pe.function(weights, activations)
     w, a = weights.element_integers(w_codes)[0], activations.element_integers(a_codes)[0]
-    sums = function.step(np.zeros((124, 127), object), a[:, None, None], w[None, :, None])
+    sums = function.step(np.zeros((124, 127, 1), object), a[:, None, None], w[None, :, None])[..., 0]
     expected = np.outer(
         a_codes.view(ml_dtypes.float8_e5m2).astype(np.float64),
         w_codes.view(ml_dtypes.float8_e4m3fn).astype(np.float64),
@@ -98,14 +99,20 @@ def test_pipeline_and_tree_add_up_to_the_latency() -> None:
     assert (timing.lanes, timing.latency, timing.initiation_interval) == (4, 5, 2)
 
 
+def hardware(pe: MacPE, stationary: str, *pairs: tuple[Format, Format], doubled: bool = True) -> Component:
+    (component,) = pe.hardware(rows=2, cols=3, stationary=stationary, doubled=doubled, pairs=pairs)  # type: ignore[arg-type]
+    assert component.count == 6
+    return component
+
+
 def test_overlap_doubles_what_a_fold_holds() -> None:
     for stationary, name in (
         ("outputs", "accumulator"),
         ("weights", "stationary"),
         ("activations", "stationary"),
     ):
-        one = {part.name: part for part in mac().structure(stationary=stationary, doubled=False).parts}  # type: ignore[arg-type]
-        two = {part.name: part for part in mac().structure(stationary=stationary, doubled=True).parts}  # type: ignore[arg-type]
+        one = {part.name: part for part in hardware(mac(), stationary, doubled=False).parts}
+        two = {part.name: part for part in hardware(mac(), stationary).parts}
         assert two[name].count == 2 * one[name].count
         assert all(two[other] == one[other] for other in one if other != name)
 
@@ -117,9 +124,28 @@ def test_every_event_names_parts_that_exist() -> None:
         mac(weights="fp16", activations="fp16", accumulator="fp32"),
     ):
         for stationary in ("outputs", "weights", "activations"):
-            structure = pe.structure(stationary=stationary, doubled=True)  # type: ignore[arg-type]
-            names = {part.name for part in structure.parts}
-            assert {part for event in structure.events.values() for part, _ in event} <= names
+            weights, activations = get_format(pe.weights[0]), get_format(pe.activations[0])
+            component = hardware(pe, stationary, (weights, activations))
+            names = {part.name for part in component.parts}
+            assert {part for event in component.events.values() for part, _ in event} <= names
+            made = pe.activity(weights, activations, stationary=stationary)  # type: ignore[arg-type]
+            assert {event for events in made.values() for event in events} == {
+                ("pe", event) for event in component.events
+            }
+
+
+def test_narrow_operands_drive_a_narrow_multiplier_and_change_no_area() -> None:
+    pe = mac(weights=["int8", "int4"])
+    int8 = get_format("int8"), get_format("int8")
+    int4 = get_format("int4_g32"), get_format("int8")
+    component = hardware(pe, "weights", int8, int4)
+    part = {part.name: part for part in component.parts}
+    assert component.events["mac int4 x int8"] == {("multiplier int4 x int8", "operate"): 1}
+    assert part["multiplier int4 x int8"].params == {"a_bits": 8, "b_bits": 4}
+    assert part["stationary int4 x int8"].params == {"bits": 4}
+    assert {name: p for name, p in part.items() if p.count} == {
+        p.name: p for p in hardware(pe, "weights").parts
+    }
 
 
 def test_an_unknown_family_offers_the_known_ones() -> None:
