@@ -44,6 +44,7 @@ def run(
     prefill: int | None = None,
     decode: int | None = None,
     batch: int | None = None,
+    layers: int | None = None,
     weights: str | None = None,
     activations: str | None = None,
     kv: str | None = None,
@@ -54,14 +55,16 @@ def run(
 ) -> Report:
     """Simulate a workload (a shipped name, a file, or one that is loaded) on an accelerator.
 
-    ``prefill``: tokens; ``decode``: one step at this context length; formats go before the workload's own. ``changes``:
-    dotted keys of the accelerator, ``**{"array.rows": 64}``. Raises InputError for everything that cannot be run.
+    ``prefill``: tokens; ``decode``: one step at this context length; ``layers``: only the first so many; formats go
+    before the workload's own. ``changes``: dotted keys of the accelerator, ``**{"array.rows": 64}``. Raises InputError
+    for everything that cannot be run.
     """
     if isinstance(workload, Workload):
         given = {
             "prefill": prefill,
             "decode": decode,
             "batch": batch,
+            "layers": layers,
             "weights": weights,
             "activations": activations,
             "kv": kv,
@@ -77,6 +80,7 @@ def run(
             prefill=prefill,
             decode=decode,
             batch=batch,
+            layers=layers,
             weights=weights,
             activations=activations,
             kv=kv,
@@ -137,6 +141,7 @@ def run_workload(
             "prefill": workload.phase.prefill,
             "decode": workload.phase.decode,
             "batch": workload.phase.batch,
+            **({} if workload.phase.layers is None else {"layers": workload.phase.layers}),
         },
         "formats": dict(workload.formats),
         "weight_values": workload.weight_values,
@@ -150,14 +155,7 @@ def run_workload(
     columns = {"weight_sqnr_db": sqnr} if any(value is not None for value in sqnr) else {}
     return make_report(
         Record(engine, tuple(layers)),
-        components(
-            accelerator,
-            [
-                (get_format(gemm.weights.format), get_format(gemm.activations.format))
-                for gemm in workload.operations
-                if isinstance(gemm, Gemm)
-            ],
-        ),
+        components(accelerator),
         technology,
         clock_ghz=accelerator.clock_ghz,
         meta=meta,

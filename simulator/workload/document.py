@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from simulator.errors import InputError
-from simulator.workload.schema import Count, Model, Seed
+from simulator.workload.schema import Count, Layers, Model, Seed
 
 Distribution = Literal["normal", "laplace", "uniform"]
 Name = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[A-Za-z0-9][A-Za-z0-9_.:+-]*$")]
@@ -95,6 +95,8 @@ class PhaseDocument(Model):
     """Context length, the new token included, of one decode step."""
     batch: Count = 1
     """Sequences or images."""
+    layers: Layers | None = None
+    """Run the first so many blocks of a family's network, with its embedding and head; all unless given."""
 
     @model_validator(mode="after")
     def _one_phase(self) -> PhaseDocument:

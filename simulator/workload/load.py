@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +14,11 @@ from simulator.shipped import find_config, shipped_names
 from simulator.workload.builder import Builder, Formats, Sources
 from simulator.workload.checkpoint import Found, check_names, check_tensors, find_stored
 from simulator.workload.document import FormatsDocument, PhaseDocument, WorkloadDocument
-from simulator.workload.families import FAMILIES, Family
+from simulator.workload.families import FAMILIES, Family, Sizes
 from simulator.workload.families.transformer import DEFAULT_TOKENS
 from simulator.workload.huggingface import is_model, read_model
 from simulator.workload.operations import MAX_DIMENSION, Gemm, Phase, Workload
 from simulator.workload.rows import Network, add_row
-from simulator.workload.schema import Model
 from simulator.workload.sources import Synthetic
 
 OPERANDS = ("weights", "activations", "kv")
@@ -35,6 +35,7 @@ def load_workload(
     prefill: int | None = None,
     decode: int | None = None,
     batch: int | None = None,
+    layers: int | None = None,
     weights: str | None = None,
     activations: str | None = None,
     kv: str | None = None,
@@ -42,8 +43,9 @@ def load_workload(
 ) -> Workload:
     """A shipped workload by name, a workload file, or a Hugging Face model (config.json, or its folder).
 
-    ``prefill`` or ``decode``, ``batch`` and the formats go before what the file says; a format that is
-    given here also goes before the file's formats of single layers. Raises InputError.
+    ``prefill`` or ``decode``, ``batch``, ``layers`` (only the first so many blocks) and the formats go before
+    what the file says; a format that is given here also goes before the file's formats of single layers.
+    Raises InputError.
     """
     if str(name_or_path) not in workload_names() and is_model(name_or_path):
         data, file = read_model(name_or_path), Path(name_or_path)
@@ -51,7 +53,7 @@ def load_workload(
         file = find_config(str(name_or_path), "workloads")
         data = read_mapping(file)
     document = validate(WorkloadDocument, data, source=file)
-    phase = _phase(document.phase, prefill, decode, batch)
+    phase = _phase(document.phase, prefill, decode, batch, layers)
     given = {"weights": weights, "activations": activations, "kv": kv, "output": output}
     formats = _formats(document.formats, given, file)
     document = document.model_copy(update={"phase": phase, "formats": formats})
@@ -101,29 +103,43 @@ def _build_family(document: WorkloadDocument, model: Mapping[str, Any], file: Pa
         family.config, {k: v for k, v in model.items() if k != "family"}, prefix="model", source=file
     )
     phase = _family_phase(family, config, document.phase)
-    stored = find_stored(document.values, file, family, config)
+    run = config if phase.layers is None else config.model_copy(update={"layers": phase.layers})
+    stored = find_stored(document.values, file, family, run)
     b = _builder(document, stored.tensors)
-    family.build(b, config, phase)
+    family.build(b, run, phase)
+    notes: tuple[str, ...] = ()
+    if phase.layers is None:
+        b.finish()
+    else:
+        whole = _builder(document, {})
+        family.build(whole, config, phase)
+        whole.finish()
+        notes = (
+            f"only the first {run.layers} of {config.layers} layers run; all of them, with embedding and head, have "
+            f"{whole.parameters} parameters",
+        )
     resolved = {"family": name, **config.model_dump(exclude_none=True)}
     document = document.model_copy(
         update={
             "model": resolved,
-            "phase": PhaseDocument(prefill=phase.prefill, decode=phase.decode, batch=phase.batch),
+            "phase": PhaseDocument(**asdict(phase)),
             "values": stored.values,
         }
     )
-    return _finish(document, b, phase, stored)
+    return _finish(document, b, phase, stored, notes)
 
 
 def _build_rows(document: WorkloadDocument, file: Path | None) -> Workload:
-    if document.phase.prefill is not None or document.phase.decode is not None:
-        key = "phase.prefill" if document.phase.prefill is not None else "phase.decode"
-        raise InputError("a list of operations has no tokens; only a batch can be chosen", key=key)
+    for key in ("prefill", "decode", "layers"):
+        if getattr(document.phase, key) is not None:
+            problem = "a list of operations has no tokens and no blocks; only a batch can be chosen"
+            raise InputError(problem, key=f"phase.{key}")
     stored = find_stored(document.values, file, None, None)
     b = _builder(document, stored.tensors)
     net = Network(b, document.phase.batch, file, document.input)
     for index, row in enumerate(document.operations or ()):
         add_row(net, row, index)
+    b.finish()
     document = document.model_copy(update={"values": stored.values})
     return _finish(document, b, Phase(batch=document.phase.batch), stored)
 
@@ -143,9 +159,10 @@ def _builder(document: WorkloadDocument, stored: Mapping[str, Any]) -> Builder:
     )
 
 
-def _finish(document: WorkloadDocument, b: Builder, phase: Phase, stored: Found) -> Workload:
-    b.finish()
-    notes = (*stored.notes, *check_names(stored, b.tensors))
+def _finish(
+    document: WorkloadDocument, b: Builder, phase: Phase, stored: Found, notes: tuple[str, ...] = ()
+) -> Workload:
+    notes = (*notes, *stored.notes, *check_names(stored, b.tensors))
     check_tensors(b.tensors)
     formats = document.formats
     qualities = {
@@ -166,17 +183,20 @@ def _finish(document: WorkloadDocument, b: Builder, phase: Phase, stored: Found)
     )
 
 
-def _phase(own: PhaseDocument, prefill: int | None, decode: int | None, batch: int | None) -> PhaseDocument:
+def _phase(
+    own: PhaseDocument, prefill: int | None, decode: int | None, batch: int | None, layers: int | None
+) -> PhaseDocument:
     """The file's phase, with what the caller chose in its place."""
     chosen = own.model_dump(exclude_none=True)
     if prefill is not None or decode is not None:
-        chosen = {"batch": own.batch, "prefill": prefill, "decode": decode}
-    if batch is not None:
-        chosen["batch"] = batch
+        chosen |= {"prefill": prefill, "decode": decode}
+    for key, value in (("batch", batch), ("layers", layers)):
+        if value is not None:
+            chosen[key] = value
     return validate(PhaseDocument, chosen, prefix="phase")
 
 
-def _family_phase(family: Family[Any], config: Model, phase: PhaseDocument) -> Phase:
+def _family_phase(family: Family[Any], config: Sizes, phase: PhaseDocument) -> Phase:
     """The phase with its default, checked against what the family can run."""
     if phase.decode is not None and "decode" not in family.phases:
         raise InputError(f"{family.name} does not decode", key="phase.decode", value=phase.decode)
@@ -188,7 +208,12 @@ def _family_phase(family: Family[Any], config: Model, phase: PhaseDocument) -> P
     if longest is not None and tokens is not None and tokens > longest:
         key = "phase.decode" if prefill is None else "phase.prefill"
         raise InputError("more tokens than positions", key=key, value=tokens, allowed=f"up to {longest}")
-    return Phase(prefill, phase.decode, phase.batch)
+    if phase.layers is not None and phase.layers > config.layers:
+        allowed = f"up to {config.layers}"
+        raise InputError(
+            "more layers than the network has", key="phase.layers", value=phase.layers, allowed=allowed
+        )
+    return Phase(prefill, phase.decode, phase.batch, phase.layers)
 
 
 def _formats(own: FormatsDocument, given: Mapping[str, str | None], file: Path | None) -> FormatsDocument:

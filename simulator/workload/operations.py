@@ -169,11 +169,12 @@ Operation = Gemm | VectorOp
 @dataclass(frozen=True, slots=True)
 class Phase:
     """What is run: a prefill of S tokens, one decode step at context length L, or (both None) images;
-    times batch."""
+    times batch. ``layers``: only the network's first so many blocks; None: all."""
 
     prefill: int | None = None
     decode: int | None = None
     batch: int = 1
+    layers: int | None = None
 
 
 @dataclass(frozen=True)

@@ -159,6 +159,68 @@ def test_a_missing_tensor_and_a_wrong_shape_are_named(load, tmp_path):
         load({"weights": {"safetensors": "model.safetensors"}})
 
 
+# names and shapes as OPTForCausalLM, OPTModel and PhiForCausalLM of transformers 5.23 save them, norms and biases
+# left out; hidden 8, intermediate 12, vocab 20, 16 positions
+OPT_SHAPES = {
+    "embed_tokens.weight": (20, 8),
+    "embed_positions.weight": (18, 8),
+    **{f"layers.0.self_attn.{part}.weight": (8, 8) for part in ("q_proj", "k_proj", "v_proj", "out_proj")},
+    "layers.0.fc1.weight": (12, 8),
+    "layers.0.fc2.weight": (8, 12),
+}
+PHI_SHAPES = {
+    "model.embed_tokens.weight": (20, 8),
+    **{f"model.layers.0.self_attn.{part}.weight": (8, 8) for part in ("q_proj", "k_proj", "v_proj", "dense")},
+    "model.layers.0.mlp.fc1.weight": (12, 8),
+    "model.layers.0.mlp.fc2.weight": (8, 12),
+    "lm_head.weight": (20, 8),
+}
+
+
+@pytest.mark.parametrize(
+    ("model", "shapes", "renamed"),
+    [
+        (
+            {"family": "opt", "positions": 16},
+            {f"model.decoder.{name}": shape for name, shape in OPT_SHAPES.items()},
+            {
+                "layers.0.attention.output": "model.decoder.layers.0.self_attn.out_proj",
+                "lm_head": "model.decoder.embed_tokens",
+            },
+        ),
+        (
+            {"family": "opt", "positions": 16},
+            {f"decoder.{name}": shape for name, shape in OPT_SHAPES.items()},
+            {"layers.0.mlp.down": "decoder.layers.0.fc2", "embedding.position": "decoder.embed_positions"},
+        ),
+        (
+            {"family": "phi", "rotary": 2},
+            PHI_SHAPES,
+            {"layers.0.attention.output": "model.layers.0.self_attn.dense", "lm_head": "lm_head"},
+        ),
+    ],
+)
+def test_checkpoints_of_opt_and_phi_are_found_under_their_names(load, tmp_path, model, shapes, renamed):
+    random = np.random.default_rng(2)
+    data = {name: random.standard_normal(shape).astype(np.float32) for name, shape in shapes.items()}
+    save_file(data, tmp_path / "model.safetensors")
+    sizes = {"hidden": 8, "layers": 1, "heads": 2, "intermediate": 12, "vocab": 20}
+    work = load({"weights": {"safetensors": "model.safetensors"}}, {**sizes, **model})
+    assert work.weight_values == "real"
+    for ours, theirs in renamed.items():
+        assert np.array_equal(tensor_values(work, f"{ours}.weight"), data[f"{theirs}.weight"])
+
+
+def test_the_first_layers_need_no_more_of_a_checkpoint(load, tmp_path):
+    data = checkpoint()
+    save_file(data, tmp_path / "model.safetensors")
+    values = {"weights": {"safetensors": "model.safetensors"}}
+    with pytest.raises(InputError, match=r"no tensor for layers\.1"):
+        load(values, {**BERT, "layers": 2})
+    work = load(values, {**BERT, "layers": 2}, layers=1)
+    assert work.weight_values == "real"
+
+
 def test_a_tied_lm_head_reads_the_embedding(load, tmp_path):
     llama = {
         "family": "llama",

@@ -6,7 +6,7 @@ import pytest
 
 from simulator.config import dump_yaml
 from simulator.errors import InputError
-from simulator.workload import Gemm, VectorOp, load_workload
+from simulator.workload import Gemm, VectorOp, load_workload, workload_names
 
 TINY = {
     "family": "llama",
@@ -91,6 +91,23 @@ PUBLISHED = {
 def test_parameters_of_llama_like_models_are_the_published_ones(load, name):
     sizes, parameters = PUBLISHED[name]
     assert load({"family": "llama", **sizes}).parameters == parameters
+
+
+@pytest.mark.parametrize(
+    ("name", "parameters"),
+    [
+        ("llama-2-7b", 6738415616),
+        ("llama-2-13b", 13015864320),
+        ("llama-3-8b", 8030261248),
+        ("yi-6b", 6061035520),
+        ("opt-1.3b", 1315758080),
+        ("opt-6.7b", 6658473984),
+        ("phi-2", 2779683840),
+    ],
+)
+def test_parameters_of_shipped_decoders_are_those_of_their_checkpoints(name, parameters):
+    # counted once in transformers 5.23 on models built from the model cards' config.json
+    assert load_workload(name).parameters == parameters
 
 
 def test_parameters_of_bert_are_the_published_ones(load):
@@ -300,10 +317,88 @@ def test_operations_are_in_the_order_of_their_dependences_and_layers_repeat(load
 
 
 def test_the_resolved_configuration_gives_the_same_workload(load, tmp_path):
-    for name in ("llama-2-7b", "bert-base", "minilm-l6", "resnet-18", "mobilenet-v1"):
+    for name in workload_names():
         work = load_workload(name, batch=2, weights="int4_g64", activations="int8")
         file = tmp_path / "again.yaml"
         file.write_text(dump_yaml(work.config))
         again = load_workload(file)
         assert again == work
         assert again.config == work.config
+
+
+OPT = {
+    "family": "opt",
+    "hidden": 64,
+    "layers": 3,
+    "heads": 4,
+    "intermediate": 96,
+    "vocab": 100,
+    "positions": 50,
+}
+PHI = {"family": "phi", "hidden": 80, "layers": 3, "heads": 4, "intermediate": 96, "vocab": 100, "rotary": 8}
+
+
+def test_macs_of_opt_and_phi_are_the_closed_form(load):
+    for name, h, layers, ffn, vocab in (
+        ("opt-1.3b", 2048, 24, 8192, 50272),
+        ("phi-2", 2560, 32, 10240, 51200),
+    ):
+        block = 4 * h * h + 2 * h * ffn
+        assert load_workload(name, decode=256).macs == layers * (block + 2 * 256 * h) + h * vocab
+        assert load_workload(name, prefill=256).macs == layers * (256 * block + 2 * 256**2 * h) + h * vocab
+
+
+def test_opt_looks_positions_up_and_knows_no_more(load):
+    work = load(OPT, prefill=50)
+    assert work.tensors["embedding.position.weight"].shape == (52, 64)  # two rows are for padding
+    assert not [op for op in work.operations if op.op in ("rope", "rmsnorm", "swiglu")]
+    with pytest.raises(InputError, match=r"phase\.decode: more tokens than positions .*up to 50"):
+        load(OPT, decode=51)
+    untied = load({**OPT, "tied_embeddings": False})
+    assert untied.parameters - work.parameters == 100 * 64
+
+
+def test_phi_feeds_attention_and_mlp_with_one_norm_and_rotates_part_of_each_head(load):
+    work = load(PHI, prefill=16, batch=2)
+    by_name = {op.name: op for op in work.operations}
+    inputs = {by_name[f"layers.1.{name}"].activations.name for name in ("attention.query", "mlp.up")}
+    assert inputs == {"layers.1.norm.output.quantized"}
+    assert by_name["layers.1.attention.query.rope"].elements == 2 * 16 * 4 * 8
+    assert by_name["layers.1.attention.key.rope"].elements == 2 * 16 * 4 * 8
+    assert work.gemms[-1].bias
+    grouped = load({**PHI, "kv_heads": 2}, prefill=16, batch=2)
+    assert {op.name: op for op in grouped.operations}[
+        "layers.1.attention.key.rope"
+    ].elements == 2 * 16 * 2 * 8
+
+
+@pytest.mark.parametrize("wrong", [{"rotary": 22}, {"rotary": 7}, {"kv_heads": 3}, {"heads": 3}])
+def test_sizes_of_phi_that_contradict_each_other_are_refused(load, wrong):
+    with pytest.raises(InputError, match=f"model.{next(iter(wrong))}"):
+        load({**PHI, **wrong})
+
+
+@pytest.mark.parametrize("model", [TINY, OPT, PHI])
+def test_the_first_layers_alone_run_as_they_do_in_the_whole_network(load, model):
+    formats = {"layers": {f"layers.{model['layers'] - 1}.mlp.*": {"weights": "fp16"}}}
+    whole = load(model, formats=formats, prefill=8)
+    part = load(model, formats=formats, prefill=8, layers=1)
+    assert part.gemms[-1] == whole.gemms[-1]
+    ours = [op for op in whole.operations if not op.name.startswith(("layers.1.", "layers.2.", "norm"))]
+    assert [op for op in part.operations if not op.name.startswith("norm")] == ours
+    assert part.phase.layers == part.config["phase"]["layers"] == 1
+    assert f"only the first 1 of {model['layers']} layers run" in part.notes[0]
+    assert str(whole.parameters) in part.notes[0]
+
+
+def test_a_choice_of_layers_is_checked(load):
+    with pytest.raises(InputError, match=r"phase\.layers: more layers .*up to 2"):
+        load(TINY, layers=3)
+    for wrong in (0, -1, 1.5, True):
+        with pytest.raises(InputError, match=r"phase\.layers"):
+            load(TINY, layers=wrong)
+    with pytest.raises(InputError, match=r"phase\.layers.*no blocks"):
+        load_workload("resnet-18", layers=2)
+    with pytest.raises(InputError, match=r"formats\.layers.*mlp\.dwn"):
+        load(TINY, formats={"layers": {"layers.0.mlp.dwn": {"weights": "int8"}}}, layers=1)
+    assert load(TINY, phase={"layers": 1, "prefill": 9}, decode=4).phase.layers == 1

@@ -37,6 +37,32 @@ BERT = {
     "type_vocab_size": 3,
 }
 
+OPT = {
+    "model_type": "opt",
+    "hidden_size": 64,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 8,
+    "ffn_dim": 96,
+    "vocab_size": 100,
+    "max_position_embeddings": 40,
+    "do_layer_norm_before": True,
+    "word_embed_proj_dim": 64,
+    "activation_function": "relu",
+}
+PHI = {
+    "model_type": "phi",
+    "hidden_size": 80,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": None,
+    "intermediate_size": 96,
+    "vocab_size": 100,
+    "hidden_act": "gelu_new",
+    "partial_rotary_factor": 0.4,
+    "qk_layernorm": False,
+    "tie_word_embeddings": False,
+}
+
 
 @pytest.fixture
 def config(tmp_path):
@@ -84,8 +110,33 @@ def test_a_bert_config_gives_the_architecture(config):
     assert work.parameters == (77 + 32 + 3) * h + 2 * h + 3 * layer + h * h + h
 
 
-def test_the_folder_its_config_and_its_traced_file_are_one_workload(config, tmp_path):
-    file = config(LLAMA)
+def test_an_opt_config_gives_the_architecture(config):
+    work = load_workload(config(OPT))
+    assert work.phase.prefill == 40  # no more than its positions
+    h, f = 64, 96
+    layer = 4 * (h * h + h) + 2 * h * f + f + h + 4 * h
+    assert work.parameters == (100 + 42) * h + 2 * layer + 2 * h
+
+
+def test_a_phi_config_gives_the_architecture(config):
+    h, f = 80, 96
+    layer = 4 * (h * h + h) + 2 * h * f + f + h + 2 * h
+    parameters = 2 * 100 * h + 100 + 2 * layer + 2 * h
+    newer = {k: v for k, v in PHI.items() if k != "partial_rotary_factor"}
+    for fields in (PHI, {**newer, "rope_parameters": {"rope_type": "default", "partial_rotary_factor": 0.4}}):
+        work = load_workload(config(fields), prefill=4)
+        assert work.parameters == parameters
+        assert next(op for op in work.operations if op.op == "rope").elements == 4 * 4 * 8
+
+
+def test_yi_is_a_llama(config):
+    yi, llama = load_workload(config({**LLAMA, "model_type": "Yi"})), load_workload(config(LLAMA))
+    assert yi.operations == llama.operations
+
+
+@pytest.mark.parametrize("fields", [LLAMA, OPT, PHI])
+def test_the_folder_its_config_and_its_traced_file_are_one_workload(config, tmp_path, fields):
+    file = config(fields)
     traced = tmp_path / "traced.yaml"
     traced.write_text(trace(file))
     by_trace = load_workload(traced, activations="int8", weights="int8")
@@ -96,7 +147,10 @@ def test_the_folder_its_config_and_its_traced_file_are_one_workload(config, tmp_
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({**LLAMA, "model_type": "gpt_neox"}, "model_type: .*supported: bert, llama, mistral, qwen2"),
+        (
+            {**LLAMA, "model_type": "gpt_neox"},
+            "model_type: .*supported: Yi, bert, llama, mistral, opt, phi, qwen2",
+        ),
         ({**LLAMA, "model_type": "lama"}, "did you mean llama"),
         ({**LLAMA, "model_type": None}, "model_type"),
         ({k: v for k, v in LLAMA.items() if k != "hidden_size"}, "hidden_size: this key is missing"),
@@ -111,6 +165,13 @@ def test_the_folder_its_config_and_its_traced_file_are_one_workload(config, tmp_
         ({**LLAMA, "sliding_window": 4096}, "sliding_window"),
         ({**LLAMA, "mlp_bias": True}, "mlp_bias"),
         ({**BERT, "position_embedding_type": "relative_key"}, "position_embedding_type"),
+        ({**OPT, "do_layer_norm_before": False}, "do_layer_norm_before"),
+        ({**OPT, "word_embed_proj_dim": 32}, "word_embed_proj_dim"),
+        ({**OPT, "activation_function": "silu"}, "activation_function"),
+        ({**PHI, "qk_layernorm": True}, "qk_layernorm"),
+        ({**PHI, "partial_rotary_factor": 2.0}, "rotary"),
+        ({**PHI, "partial_rotary_factor": "half"}, "partial_rotary_factor"),
+        ({**PHI, "num_attention_heads": 0}, "num_attention_heads"),
         ([1, 2], "must hold an object"),
     ],
 )
@@ -137,9 +198,23 @@ def test_a_model_without_config_is_an_error(tmp_path):
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
-    st.sampled_from([LLAMA, BERT]),
+    st.sampled_from([LLAMA, BERT, OPT, PHI]),
     st.dictionaries(
-        st.sampled_from(sorted({*LLAMA, *BERT, "head_dim", "sliding_window", "attention_bias", "mlp_bias"})),
+        st.sampled_from(
+            sorted(
+                {
+                    *LLAMA,
+                    *BERT,
+                    *OPT,
+                    *PHI,
+                    "rope_parameters",
+                    "head_dim",
+                    "sliding_window",
+                    "attention_bias",
+                    "mlp_bias",
+                }
+            )
+        ),
         st.none()
         | st.booleans()
         | st.integers(-1, 2**40)

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from simulator.workload.families import bert, llama
-from simulator.workload.families.family import Family
+from simulator.workload.families import bert, llama, opt, phi
+from simulator.workload.families.family import Family, Sizes
 
-FAMILIES: Mapping[str, Family[Any]] = {family.name: family for family in (bert.FAMILY, llama.FAMILY)}
+FAMILIES: Mapping[str, Family[Any]] = {
+    family.name: family for family in (bert.FAMILY, llama.FAMILY, opt.FAMILY, phi.FAMILY)
+}
 
-__all__ = ["FAMILIES", "Family"]
+__all__ = ["FAMILIES", "Family", "Sizes"]

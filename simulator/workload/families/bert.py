@@ -13,17 +13,16 @@ from pydantic import model_validator
 
 from simulator.errors import InputError
 from simulator.workload.builder import Builder
-from simulator.workload.families.family import Family
+from simulator.workload.families.family import Family, Sizes
 from simulator.workload.families.transformer import Heads, self_attention, sequences
 from simulator.workload.operations import Phase, TensorRef
-from simulator.workload.schema import Count, Layers, Model
+from simulator.workload.schema import Count
 
 
-class BertConfig(Model):
+class BertConfig(Sizes):
     """Sizes of a BERT-like encoder."""
 
     hidden: Count
-    layers: Layers
     heads: Count
     intermediate: Count
     vocab: Count
@@ -51,7 +50,7 @@ def build(b: Builder, config: BertConfig, phase: Phase) -> None:
     """Embeddings, layers and pooling."""
     run = sequences(phase)
     hidden = config.hidden
-    attention = Heads(config.heads, config.heads, hidden // config.heads, bias=True, rope=False)
+    attention = Heads(config.heads, config.heads, hidden // config.heads, bias=True, rotary=0)
     x = _embeddings(b, config, run.tokens)
     for layer in range(config.layers):
         block = f"layers.{layer}"

@@ -9,9 +9,17 @@ from typing import Any, Generic, TypeVar
 
 from simulator.workload.builder import Builder
 from simulator.workload.operations import Phase
-from simulator.workload.schema import Model
+from simulator.workload.schema import Layers, Model
 
-ConfigT = TypeVar("ConfigT", bound=Model)
+
+class Sizes(Model):
+    """What the sizes of every family name."""
+
+    layers: Layers
+    """Blocks of the same shape, one after the other."""
+
+
+ConfigT = TypeVar("ConfigT", bound=Sizes)
 
 
 @dataclass(frozen=True)

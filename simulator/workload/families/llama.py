@@ -13,20 +13,19 @@ from pydantic import model_validator
 
 from simulator.errors import InputError
 from simulator.workload.builder import Builder
-from simulator.workload.families.family import Family
+from simulator.workload.families.family import Family, Sizes
 from simulator.workload.families.transformer import Heads, self_attention, sequences
 from simulator.workload.operations import Phase, TensorRef
-from simulator.workload.schema import Count, Layers, Model
+from simulator.workload.schema import Count
 
 GATES = {"silu": "swiglu", "gelu": "geglu"}
 """Activation of the gate -> vector operation of the gated pair."""
 
 
-class LlamaConfig(Model):
+class LlamaConfig(Sizes):
     """Sizes of a Llama-like decoder."""
 
     hidden: Count
-    layers: Layers
     heads: Count
     kv_heads: Count | None = None
     """As many as ``heads`` unless given."""
@@ -61,12 +60,13 @@ def build(b: Builder, config: LlamaConfig, phase: Phase) -> None:
     """Embedding, layers, final norm and LM head."""
     run = sequences(phase)
     hidden = config.hidden
+    head_dim = config.head_dim or hidden // config.heads
     attention = Heads(
         heads=config.heads,
         kv_heads=config.kv_heads or config.heads,
-        head_dim=config.head_dim or hidden // config.heads,
+        head_dim=head_dim,
         bias=config.attention_bias != "none",
-        rope=True,
+        rotary=head_dim,
     )
     gate = GATES[config.activation]
     table = b.table("embedding.weight", (config.vocab, hidden))
@@ -93,7 +93,7 @@ def _norm(b: Builder, name: str, x: TensorRef) -> TensorRef:
 
 
 def from_huggingface(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Fields of ``LlamaConfig``, ``MistralConfig`` or ``Qwen2Config`` of transformers."""
+    """Fields of ``LlamaConfig``, ``MistralConfig`` or ``Qwen2Config`` of transformers, or of Yi's first releases."""
     kind = config["model_type"]
     if config.get("sliding_window") is not None and config.get("use_sliding_window", True):
         raise ValueError("sliding_window: attention to a window of the context is not supported")
@@ -143,7 +143,7 @@ FAMILY = Family(
     build=build,
     phases=frozenset({"prefill", "decode"}),
     longest=lambda config: None,
-    model_types=frozenset({"llama", "mistral", "qwen2"}),
+    model_types=frozenset({"llama", "mistral", "qwen2", "Yi"}),
     from_huggingface=from_huggingface,
     checkpoint_prefixes=("model.", ""),
     checkpoint_names=checkpoint_names,

@@ -49,7 +49,8 @@ class Heads:
     kv_heads: int
     head_dim: int
     bias: bool
-    rope: bool
+    rotary: int
+    """Values of each query and key head that are rotated by their position; 0: none."""
 
 
 def self_attention(b: Builder, name: str, x: TensorRef, run: Sequences, shape: Heads) -> TensorRef:
@@ -60,8 +61,9 @@ def self_attention(b: Builder, name: str, x: TensorRef, run: Sequences, shape: H
     """
     rows = (run.batch * shape.heads, run.queries, shape.head_dim)
     query = b.gemm(f"{name}.query", x, shape.heads * shape.head_dim, bias=shape.bias, shape=rows)
-    if shape.rope:
-        query = b.vector(f"{name}.query.rope", "rope", query)
+    if shape.rotary:
+        rotated = shape.heads * shape.rotary * run.tokens
+        query = b.vector(f"{name}.query.rope", "rope", query, elements=rotated)
     keys = _cached(b, f"{name}.key", f"{name}.scores", x, run, shape, tokens_first=True)
     values = _cached(b, f"{name}.value", f"{name}.context", x, run, shape, tokens_first=False)
     group = shape.heads // shape.kv_heads
@@ -83,12 +85,11 @@ def _cached(
     new, held = ((kv, t, head) if tokens_first else (kv, head, t) for t in (run.queries, run.context))
     cache = b.cache(f"{name}.cache", product, held)
     direct = cache if cache.format == b.output_format else None
-    rotated = shape.rope and tokens_first
+    rotated = shape.kv_heads * shape.rotary * run.tokens if tokens_first else 0
     n = shape.kv_heads * head
-    size = n * run.tokens
     tensor = b.gemm(name, x, n, bias=shape.bias, shape=new, output=None if rotated else direct)
     if rotated:
-        tensor = b.vector(f"{name}.rope", "rope", tensor, elements=size, output=direct)
+        tensor = b.vector(f"{name}.rope", "rope", tensor, elements=rotated, output=direct)
     if direct is None:
         b.append(f"{name}.quantize", tensor, cache, rows_are_tokens=tokens_first)
     return cache
