@@ -155,7 +155,14 @@ def run_workload(
     columns = {"weight_sqnr_db": sqnr} if any(value is not None for value in sqnr) else {}
     return make_report(
         Record(engine, tuple(layers)),
-        components(accelerator),
+        components(
+            accelerator,
+            [
+                (get_format(gemm.weights.format), get_format(gemm.activations.format))
+                for gemm in workload.operations
+                if isinstance(gemm, Gemm)
+            ],
+        ),
         technology,
         clock_ghz=accelerator.clock_ghz,
         meta=meta,
