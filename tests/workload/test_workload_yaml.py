@@ -36,7 +36,9 @@ def error(tmp_path, text) -> str:
 
 
 def test_the_shipped_workloads_load_by_name():
-    assert workload_names() == ["bert-base", "llama-2-7b", "minilm-l6", "mobilenet-v1", "resnet-18"]
+    decoders = ["llama-2-13b", "llama-2-7b", "llama-3-8b", "opt-1.3b", "opt-6.7b", "phi-2", "yi-6b"]
+    others = ["bert-base", "minilm-l6", "mobilenet-v1", "resnet-18"]
+    assert workload_names() == sorted(decoders + others)
     for name in workload_names():
         work = load_workload(name)
         assert work.name == name
@@ -90,7 +92,7 @@ HEAD = "name: net\nmodel: {family: llama, hidden: 64, layers: 1, heads: 2, inter
         ("name: net\noperations: []\n", "operations: .*at least 1"),
         ("name: net\nmodel: {}\n", "model.family"),
         ("model: {family: llama}\n", "name: this key is missing"),
-        ("name: net\nmodel: {family: llama}\n", "model.hidden: this key is missing"),
+        ("name: net\nmodel: {family: llama}\n", "model.layers: this key is missing"),
         (HEAD.replace("64", "-64"), "model.hidden: .*found -64"),
         (HEAD.replace("64", "0x1" + "0" * 400), "model.hidden: the number is too large"),
         (HEAD.replace("64", "4611686018427387904"), "model.hidden: "),
