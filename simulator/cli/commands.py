@@ -110,6 +110,12 @@ def run(
         typer.Option("--decode", parser=whole_number, metavar="L", help="Run one step at context length L."),
     ] = None,
     batch: Batch = None,
+    layers: Annotated[
+        int | None,
+        typer.Option(
+            "--layers", parser=whole_number, metavar="N", help="Run the network's first N layers only."
+        ),
+    ] = None,
     weights: Weights = None,
     activations: Activations = None,
     kv: Annotated[
@@ -133,6 +139,7 @@ def run(
         prefill=prefill,
         decode=decode,
         batch=batch,
+        layers=layers,
         weights=weights,
         activations=activations,
         kv=kv,
