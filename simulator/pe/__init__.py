@@ -12,7 +12,10 @@ from typing import Any
 
 from simulator.errors import InputError, nearest
 
-FAMILIES = {"mac": ("simulator.pe.mac", "MacPE")}
+FAMILIES = {
+    "bitmod": ("simulator.pe.bitmod", "BitModPE"),
+    "mac": ("simulator.pe.mac", "MacPE"),
+}
 """Family -> (module, model); imported when asked for."""
 
 
