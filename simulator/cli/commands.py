@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from simulator.cli import catalogue
-from simulator.cli.output import Destination, check_target, emit
+from simulator.cli.output import Destination, check_target, emit, terminal
 from simulator.cli.progress import ProgressLine
 from simulator.cli.usage import Commands, whole_number
 from simulator.errors import InputError
@@ -222,6 +222,34 @@ def explain(
     from simulator.report import explain as explained
 
     emit(explained(_read_json(report)))
+
+
+@app.command()
+def reproduce(
+    paper: Annotated[
+        str | None,
+        typer.Argument(metavar="[PAPER]", help="One of them; none: what there is.", show_default=False),
+    ] = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print the claims as a JSON list of objects.")
+    ] = False,
+) -> None:
+    """Published figures beside ours."""
+    from simulator.study import reproduce as papers
+    from simulator.study.reproduce.text import claims_text, papers_text
+
+    if paper is None:
+        if as_json:
+            raise InputError("needs a paper", key="reproduce --json", allowed=", ".join(papers.paper_names()))
+        width, color = terminal()
+        emit(papers_text(papers.PAPERS, width=width, color=color))
+        return
+    claims = papers.reproduce(paper)
+    if as_json:
+        emit(json.dumps([claim.to_json() for claim in claims], indent=1, allow_nan=False) + "\n")
+    else:
+        width, color = terminal()
+        emit(claims_text(claims, width=width, color=color))
 
 
 def _accelerators(names: Sequence[str], changes: Sequence[str] | None) -> list[Accelerator]:
