@@ -106,6 +106,10 @@ class BitModPE(PE):
     def partial_bits(self, weights: Format, activations: Format) -> int:
         return FP32.bits
 
+    @property
+    def accumulator_bits(self) -> int:
+        return FP32.bits
+
     def partial_adder(self) -> Part:
         return Part("accumulate", "fp_adder", _FLOAT32)
 
