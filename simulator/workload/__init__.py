@@ -2,10 +2,12 @@
 
 A `Workload` is a list of matrix products (`Gemm`, which convolutions and attention are lowered to) and
 vector work (`VectorOp`) over named tensors. ``load_workload`` reads a shipped name, a YAML file or a
-Hugging Face model; ``gemm_workload`` is one layer; ``tensor_values`` gives the numbers in a tensor.
+Hugging Face model; ``gemm_workload`` is one layer; ``tensor_values`` gives the numbers in a tensor,
+``operand_blocks`` the codes of an operand as an array holds them.
 docs/workloads.md explains the file.
 """
 
+from simulator.workload.blocks import BlockSample, OperandBlocks, operand_blocks, sample_blocks
 from simulator.workload.huggingface import trace
 from simulator.workload.im2col import im2col
 from simulator.workload.load import gemm_workload, load_workload, workload_names
@@ -14,8 +16,10 @@ from simulator.workload.sources import Stored, Synthetic
 from simulator.workload.values import Sample, sample_values, tensor_values
 
 __all__ = [
+    "BlockSample",
     "Conv",
     "Gemm",
+    "OperandBlocks",
     "Operation",
     "Phase",
     "Sample",
@@ -27,6 +31,8 @@ __all__ = [
     "gemm_workload",
     "im2col",
     "load_workload",
+    "operand_blocks",
+    "sample_blocks",
     "sample_values",
     "tensor_values",
     "trace",

@@ -51,9 +51,13 @@ def tensor_values(
     ``rows``: a slice or row numbers; all unless given. Raises InputError: no tensor of this name,
     or more than `READ_LIMIT` values.
     """
+    return values_of(find_tensor(workload, tensor), rows)
+
+
+def values_of(ref: TensorRef, rows: slice | NDArray[np.intp] | None = None) -> NDArray[np.float32]:
+    """`tensor_values` of a tensor as an operation sees it: a feature map may be read there as (images, h * w * c)."""
     import numpy as np
 
-    ref = _tensor(workload, tensor)
     wanted: range | NDArray[np.intp]
     if rows is None or isinstance(rows, slice):
         wanted = range(*(rows or slice(None)).indices(ref.rows))
@@ -61,10 +65,10 @@ def tensor_values(
         wanted = np.asarray(rows, dtype=np.intp)
     if len(wanted) * ref.k > READ_LIMIT:
         problem = f"{len(wanted)} rows of {ref.k} values are too many at once"
-        raise InputError(problem, key=tensor, allowed=f"up to {READ_LIMIT} values")
+        raise InputError(problem, key=ref.name, allowed=f"up to {READ_LIMIT} values")
     wanted = np.asarray(wanted, dtype=np.intp)
     if wanted.size and not 0 <= wanted.min() <= wanted.max() < ref.rows:
-        raise IndexError(f"{tensor} has {ref.rows} rows")
+        raise IndexError(f"{ref.name} has {ref.rows} rows")
     if isinstance(ref.values, Stored):
         return read_rows(ref.values, wanted)
     return _after(ref, _draw(ref, ref.values, wanted))
@@ -77,18 +81,23 @@ def sample_values(workload: Workload, tensor: str, *, limit: int = SAMPLE_LIMIT)
     """
     import numpy as np
 
-    ref = _tensor(workload, tensor)
-    seed = ref.values.seed if isinstance(ref.values, Synthetic) else workload.seed
+    ref = find_tensor(workload, tensor)
+    seed = seed_of(workload, ref)
     if ref.size <= limit:
         return Sample(tensor_values(workload, tensor), np.arange(ref.rows), 1.0, seed)
     count = max(1, limit // ref.k)
     chosen = np.sort(
-        _generator(seed, f"rows of {ref.stream or ref.name}", 0).choice(ref.rows, count, replace=False)
+        generator(seed, f"rows of {ref.stream or ref.name}").choice(ref.rows, count, replace=False)
     )
     return Sample(tensor_values(workload, tensor, chosen), chosen, count / ref.rows, seed)
 
 
-def _tensor(workload: Workload, name: str) -> TensorRef:
+def seed_of(workload: Workload, ref: TensorRef) -> int:
+    """The seed by which parts of a tensor are chosen: that of its synthetic values, the workload's for stored ones."""
+    return ref.values.seed if isinstance(ref.values, Synthetic) else workload.seed
+
+
+def find_tensor(workload: Workload, name: str) -> TensorRef:
     """Raises InputError: no tensor of this name."""
     ref = workload.tensors.get(name)
     if ref is None:
@@ -98,7 +107,8 @@ def _tensor(workload: Workload, name: str) -> TensorRef:
     return ref
 
 
-def _generator(seed: int, name: str, block: int) -> np.random.Generator:
+def generator(seed: int, name: str, block: int = 0) -> np.random.Generator:
+    """Draws for block ``block`` of what is called ``name``."""
     import numpy as np
 
     sub_seed = int.from_bytes(sha256(name.encode()).digest()[:8], "little")
@@ -111,11 +121,13 @@ def _draw(ref: TensorRef, source: Synthetic, rows: NDArray[np.intp]) -> NDArray[
 
     values = np.empty(rows.size * ref.k, dtype=np.float32)
     breaks = np.flatnonzero(np.diff(rows) != 1) + 1
-    filled = 0
+    filled, drawn, block = 0, -1, values
     for run in np.split(rows, breaks) if rows.size else ():
         at, end = int(run[0]) * ref.k, (int(run[-1]) + 1) * ref.k
         while at < end:
-            block = _block(source, ref.stream or ref.name, at // BLOCK)
+            if drawn != at // BLOCK:
+                drawn = at // BLOCK
+                block = _block(source, ref.stream or ref.name, drawn)
             part = block[at % BLOCK : at % BLOCK + end - at]
             values[filled : filled + part.size] = part
             filled += part.size
@@ -127,15 +139,15 @@ def _block(source: Synthetic, name: str, index: int) -> NDArray[np.float32]:
     """Block ``index`` of a synthetic tensor: `BLOCK` values."""
     import numpy as np
 
-    generator = _generator(source.seed, name, index)
+    draws = generator(source.seed, name, index)
     if source.distribution == "normal":
-        return generator.standard_normal(BLOCK, dtype=np.float32)
+        return draws.standard_normal(BLOCK, dtype=np.float32)
     if source.distribution == "uniform":
-        return generator.random(BLOCK, dtype=np.float32) * np.float32(2) - np.float32(1)
-    magnitude = generator.standard_exponential(BLOCK, dtype=np.float32)
-    negative = np.unpackbits(
-        generator.bit_generator.random_raw(BLOCK // 64).astype("<u8").view(np.uint8)
-    ).view(bool)
+        return draws.random(BLOCK, dtype=np.float32) * np.float32(2) - np.float32(1)
+    magnitude = draws.standard_exponential(BLOCK, dtype=np.float32)
+    negative = np.unpackbits(draws.bit_generator.random_raw(BLOCK // 64).astype("<u8").view(np.uint8)).view(
+        bool
+    )
     magnitude[negative] *= np.float32(-1)
     return magnitude
 
