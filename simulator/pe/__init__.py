@@ -14,6 +14,7 @@ from simulator.errors import InputError, nearest
 
 FAMILIES = {
     "bitmod": ("simulator.pe.bitmod", "BitModPE"),
+    "block_dot": ("simulator.pe.block_dot", "BlockDotPE"),
     "mac": ("simulator.pe.mac", "MacPE"),
 }
 """Family -> (module, model); imported when asked for."""
