@@ -16,6 +16,8 @@ FAMILIES = {
     "bitmod": ("simulator.pe.bitmod", "BitModPE"),
     "block_dot": ("simulator.pe.block_dot", "BlockDotPE"),
     "mac": ("simulator.pe.mac", "MacPE"),
+    "shift_cast": ("simulator.pe.shift_cast", "ShiftCastPE"),
+    "two_level": ("simulator.pe.two_level", "TwoLevelPE"),
 }
 """Family -> (module, model); imported when asked for."""
 

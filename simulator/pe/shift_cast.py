@@ -1,0 +1,131 @@
+"""Casts without a multiplier: narrow floats become wider ones by an exponent addition or by moving bits, then a MAC.
+
+The decoder at the array's edge, by what the weights' format stores:
+
+- power-of-two scales of groups: Wu et al., "ZeroQuant-FP: A Leap Forward in LLMs Post-Training W4A8 Quantization Using
+  Floating-Point Formats", 2023 (the paper was not at hand), whose constraints M1 and M2 on scales make FP4 -> FP8 an
+  addition to the exponent. A group's exponent is taken relative to the largest of its row, which goes to the row's
+  scale; what lies below the target's normal values is rounded to its subnormals, to nearest even: the paper does not
+  say what becomes of it.
+- any other scales: Wu et al., "ZeroQuant(4+2): Redefining LLMs Quantization with a New FP6-Centric Strategy for Diverse
+  Generative Tasks", 2023: sign, exponent and mantissa of FP6 move to the bits of FP16 that they have in common. The
+  value is then too small by two to the difference of the biases, which goes into the scale; subnormals are exact.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Literal, TypeVar
+
+import numpy as np
+from pydantic import field_validator
+
+from simulator.formats import Format, QuantizedTensor
+from simulator.formats.element import FP32, Array, Element, encode
+from simulator.hardware.structure import Part
+from simulator.pe.decoder import DecodingPE, Uses
+from simulator.pe.elements import element_format
+
+Magnitudes = TypeVar("Magnitudes", int, Array)
+
+
+class ShiftCastPE(DecodingPE):
+    """Parameters: the MAC's, with weights as they are in memory (floats), and what they become."""
+
+    family: Literal["shift_cast"]  # type: ignore[assignment]
+    target: str
+    """The float that weights become: fp8_e4m3, fp16."""
+
+    @field_validator("target")
+    @classmethod
+    def _is_float(cls, name: str) -> str:
+        element = element_format(name).element
+        if element.kind != "float" or element.bits > 16:
+            raise ValueError("not a float of at most 16 bits, such as fp8_e4m3 or fp16")
+        return element.name
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        return (self.target,)
+
+    @property
+    def _element(self) -> Element:
+        return element_format(self.target).element
+
+    def refusal(self, weights: Format) -> str | None:
+        """None, or why the decoder does not take weights of this format."""
+        own, target = weights.element, self._element
+        if own.kind != "float" or own.has_nan:
+            return f"its decoder takes floats that are all finite, not {own.name}"
+        if own.exponent_bits > target.exponent_bits or own.mantissa_bits > target.mantissa_bits:
+            return f"{own.name} has more exponent or mantissa bits than {target.name}"
+        if not _adds_exponents(weights) and self._moved(own.max_code, own) > target.max_code:
+            return f"codes of {own.name} would become infinities and NaNs of {target.name}"
+        if weights.tensor_scale_element is not None:
+            return f"its decoder has no place for the two scales of {weights.name}"
+        if not _adds_exponents(weights) and weights.row_scale_element is not None:
+            return f"its decoder does not multiply by the group scales of {weights.name}"
+        return None
+
+    def _moved(self, magnitudes: Magnitudes, own: Element) -> Magnitudes:
+        """Exponent and mantissa in the bits of the target that they have in common."""
+        return magnitudes << (self._element.mantissa_bits - own.mantissa_bits)
+
+    def decoded(self, weights: Format) -> Format:
+        """The target with the scales that remain, in FP32."""
+        target = self._element
+        if _adds_exponents(weights):
+            return Format(f"{target.name}_channel", target, "channel", scale_element=FP32)
+        name = weights.name.replace(weights.element.name, target.name, 1)
+        return replace(weights, name=name, element=target, scale_element=FP32)
+
+    def decode_weights(self, weights: QuantizedTensor) -> QuantizedTensor:
+        if _adds_exponents(weights.format):
+            return self._with_exponents_added(weights)
+        own, target = weights.format.element, self._element
+        codes = weights.codes.astype(np.int64)
+        sign, rest = codes >> (own.bits - 1), codes & ((1 << (own.bits - 1)) - 1)
+        moved = sign << (target.bits - 1) | self._moved(rest, own)
+        assert weights.scales is not None
+        scales = np.ldexp(weights.scales, own.emin - target.emin).astype(np.float32)
+        return replace(
+            weights, codes=moved.astype(target.dtype), format=self.decoded(weights.format), scales=scales
+        )
+
+    def _with_exponents_added(self, weights: QuantizedTensor) -> QuantizedTensor:
+        assert weights.scales is not None
+        target = self._element
+        largest = weights.scales.max(axis=-1, keepdims=True)
+        ratios = np.repeat(weights.scales.astype(np.float64) / largest, weights.format.group_size, axis=-1)
+        values = weights.format.element_values(weights.codes) * ratios[..., : weights.codes.shape[-1]]
+        scales = largest if weights.row_scales is None else largest * weights.row_scales
+        return replace(
+            weights,
+            codes=encode(target, values),
+            format=self.decoded(weights.format),
+            scales=scales.astype(np.float32),
+            row_scales=None,
+        )
+
+    def decoder(self, weights: Sequence[Format]) -> tuple[tuple[Part, ...], dict[str, Uses]]:
+        """An exponent adder and a shifter for subnormals, with the register of the group's exponent; a register for the
+        result. Bits that only move cost the register."""
+        target = self._element
+        parts = (
+            Part("adder", "int_adder", {"bits": target.exponent_bits + 1}),
+            Part("shifter", "shifter", {"bits": target.mantissa_bits + 1}),
+            Part("scale", "register", {"bits": target.exponent_bits + 1}),
+            Part("result", "register", {"bits": target.bits}),
+        )
+        move = {("result", "write"): 1}
+        add = move | {("adder", "operate"): 1, ("shifter", "operate"): 1}
+        events: dict[str, Uses] = {
+            f"decode {format.name}": add if _adds_exponents(format) else move for format in weights
+        }
+        return parts, events
+
+
+def _adds_exponents(weights: Format) -> bool:
+    scale = weights.scale_element
+    return weights.group_size > 0 and scale is not None and scale.kind == "exponent"
