@@ -10,8 +10,8 @@ from simulator.cli.output import terminal
 if TYPE_CHECKING:
     from simulator.formats import Format
 
-_VALUES_LISTED = 64
-"""Codes up to which all values of an element are listed."""
+_VALUES_LISTED, _TABLES_LISTED = 64, 4
+"""Codes up to which all values of an element are listed, and the first tables of so many."""
 _SHARED_BY = {
     "none": "",
     "tensor": "tensor",
@@ -41,7 +41,7 @@ def formats() -> str:
             ]
         )
     titles = ["bits/value", "element", "largest", "smallest", "scale", "shared by", "zero point"]
-    more = "More: int2..int16, uint2..uint16, e<X>m<Y>; suffixes _g<N> _channel _token _tensor, then _asym."
+    more = "More: int2..int16, uint2..uint16, e<X>m<Y>; suffixes _g<N> _channel _token _tensor, _s<scale>, then _asym."
     return (
         _table(["format", *titles], rows, left={"element", "scale", "shared by", "zero point"})
         + f"\n{more}\n"
@@ -75,7 +75,14 @@ def format_in_full(name: str) -> str:
     if entry.selector_bits:
         lines.append(f"  selector        {entry.selector_bits} bits with each scale")
     lines.append(f"  bits per value  {entry.bits_per_value():.9g} with all of these in whole groups")
-    if 2**element.bits <= _VALUES_LISTED and element.kind != "exponent":
+    if entry.row_scale_element is not None:
+        lines.insert(-1, f"  second scale    {entry.row_scale_element.name}, one a row")
+    if element.kind == "table" and 2**element.bits <= _VALUES_LISTED:
+        for selector, table in enumerate(element.tables[:_TABLES_LISTED]):
+            values = " ".join(f"{value * 2.0**element.step_exponent:g}" for value in sorted(set(table)))
+            which = f" by selector {selector}" if len(element.tables) > 1 else ""
+            lines.append(f"  all values{which}  {values}")
+    elif 2**element.bits <= _VALUES_LISTED and element.kind != "exponent":
         top = element.max_code
         codes = np.arange(top + 1).astype(element.dtype)
         values = " ".join(f"{value:g}" for value in entry.element_values(codes))
@@ -91,6 +98,9 @@ def _layout(entry: Format) -> str:
     if element.is_integer:
         low, high = entry.code_range
         return f"integer codes {low} to {high}"
+    if element.kind == "table":
+        count = len(element.tables)
+        return "a table of values" if count == 1 else f"{count} tables of values, one chosen by each selector"
     return "exponent"
 
 

@@ -9,13 +9,14 @@ from simulator.formats.format import Format
 from simulator.formats.names import format_names, get_format
 from simulator.formats.packing import pack, unpack
 from simulator.formats.quantizer import quantize
-from simulator.formats.tensor import QuantizedTensor, dequantize
+from simulator.formats.tensor import QuantizedTensor, dequantize, exact_integers
 
 __all__ = [
     "Element",
     "Format",
     "QuantizedTensor",
     "dequantize",
+    "exact_integers",
     "format_names",
     "get_format",
     "pack",

@@ -1,10 +1,14 @@
 """Names of formats: a string to a `Format` and back, one canonical spelling each.
 
-name   = base, then at most one of _g<N> _b<N> _channel _token _tensor, then _asym
+name   = base, then at most one of _g<N> _b<N> _channel _token _tensor, then _s<scale>, then _asym
 base   = int<2..16> | uint<2..16> | fp32 | fp16 | bf16 | minifloat
+       | flint<3..8> | uflint<2..8> | pot<3..6>
        | mx<element> | nv<element>       blocks: E8M0 scale, 32 | E4M3 scale, 16, and an FP32 tensor scale
        | bfp<M> | msfp<11..16>           blocks: shared exponent, sign and M mantissa bits
+       | bitmod_fp3 | bitmod_fp4         groups of 128: INT8 scale and a selector, and an FP16 row scale
 minifloat = fp8_e4m3 fp8_e5m2 fp6_e2m3 fp6_e3m2 fp4_e2m1 | e<X>m<Y> | e<X>m<Y>ieee
+scale  = fp16 | i<2..12> | u<2..12>      integers: one a group, under an FP16 scale a row
+       | m1 | m2                         powers of two: alone, or under an FP16 scale a row
 """
 
 from __future__ import annotations
@@ -31,11 +35,15 @@ from simulator.formats.element import (
     sign_magnitude,
 )
 from simulator.formats.format import Format, Granularity
+from simulator.formats.tables import BITMOD_MAGNITUDES, FLINT_BITS, POT_BITS, bitmod, flint, power_of_two
 
 ENTRY_POINT_GROUP = "simulator.formats"
 MX_BLOCK = 32
 NV_BLOCK = 16
 MSFP_BLOCK = 16
+BITMOD_GROUP = 128
+BITMOD_SCALES = (1e-5, 1e4)
+"""Limits of a scale in BitMoD's released quantizer."""
 LARGEST_GROUP = 2**20
 
 UNSCALED = (FP32, FP16, BF16)
@@ -54,12 +62,15 @@ ALIASES = {
 }
 
 _SUFFIXES = re.compile(
-    r"(?P<base>.*?)(?:_(?:(?P<kind>[gb])(?P<size>[0-9]+)|(?P<whole>channel|token|tensor)))?(?P<asym>_asym)?"
+    r"(?P<base>.*?)(?:_(?:(?P<kind>[gb])(?P<size>[0-9]+)|(?P<whole>channel|token|tensor)))?"
+    r"(?:_s(?P<scale>fp16|m1|m2|[iu][0-9]{1,2}))?(?P<asym>_asym)?"
 )
 _INTEGER = re.compile(r"(?P<unsigned>u?)int(?P<bits>[0-9]{1,2})")
 _MINIFLOAT = re.compile(
     r"(?:fp(?P<total>[0-9]{1,2})_)?e(?P<exponent>[0-9]{1,2})m(?P<mantissa>[0-9]{1,2})(?P<ieee>ieee)?"
 )
+_INTEGER_SCALE = re.compile(r"(?P<kind>[iu])(?P<bits>[2-9]|1[0-2])")
+_ANT = re.compile(r"(?P<kind>u?flint|pot)(?P<bits>[2-8])")
 _BFP = re.compile(r"(?P<kind>bfp|msfp)(?P<bits>[0-9]{1,2})")
 
 _WHOLE: dict[str, Granularity] = {"channel": "channel", "token": "token", "tensor": "tensor"}
@@ -82,7 +93,10 @@ def format_names() -> list[str]:
         "int4_g128_asym",
         "fp4_e2m1_g32",
     ]
-    return [*integers, *floats, *blocks, *suffixed, *sorted(_third_party())]
+    tables = ["bitmod_fp4_g128", "bitmod_fp3_g128", "flint4", "uflint4", "pot4"]
+    two_levels = ["int6_g128_si8", "int8_g128_si8", "int4_g16_su4", "int4_g16_su6"]
+    powers = ["fp4_e2m1_g128_sm1", "fp4_e2m1_g128_sm2"]
+    return [*integers, *floats, *blocks, *suffixed, *tables, *two_levels, *powers, *sorted(_third_party())]
 
 
 def get_format(name: str | Format) -> Format:
@@ -118,8 +132,10 @@ def _parse(text: str) -> Format:
         third_party = _third_party()
         if spelled in third_party:
             return third_party[spelled]
-        raise _unknown(text)
-    return _with_suffixes(bare, granularity, size, asymmetric=parts["asym"] is not None)
+        bare = third_party.get(base)
+        if bare is None or bare.quantizer is not None or bare.granularity != "tensor":
+            raise _unknown(text)
+    return _with_suffixes(bare, granularity, size, parts["scale"], asymmetric=parts["asym"] is not None)
 
 
 def _base_format(base: str) -> Format | None:
@@ -129,6 +145,12 @@ def _base_format(base: str) -> Format | None:
         if element in UNSCALED:
             return Format(element.name, element)
         return Format(element.name, element, "tensor", scale_element=FP16)
+    if base.startswith("bitmod_fp") and base[9:] in map(str, BITMOD_MAGNITUDES):
+        element = bitmod(int(base[9:]))
+        chosen = Format(
+            base, element, "group", BITMOD_GROUP, FP16, selector_bits=2, scale_limits=BITMOD_SCALES
+        )
+        return _with_scale(chosen, "i8")
     shared = _BFP.fullmatch(base)
     if shared:
         given = int(shared["bits"])
@@ -142,7 +164,7 @@ def _base_format(base: str) -> Format | None:
         element = _element(ALIASES.get(rest, rest)) if rest != base else None
         if (
             element is None
-            or element.kind == "uint"
+            or element.kind in ("uint", "table")
             or element.bits > 8
             or (element.specials == "ieee" and element != FP8_E5M2)
         ):
@@ -163,6 +185,9 @@ def _element(name: str) -> Element | None:
     whole = _INTEGER.fullmatch(name)
     if whole and 2 <= int(whole["bits"]) <= 16 and whole["bits"][0] != "0":
         return integer(int(whole["bits"]), signed=not whole["unsigned"])
+    ant = _ANT.fullmatch(name)
+    if ant:
+        return _ant_element(ant["kind"], int(ant["bits"]))
     layout = _MINIFLOAT.fullmatch(name)
     if layout is None:
         return None
@@ -177,11 +202,20 @@ def _element(name: str) -> Element | None:
     return _LAYOUTS.get(replace(element, name=""), element)
 
 
-def _with_suffixes(bare: Format, granularity: Granularity | None, size: int, *, asymmetric: bool) -> Format:
+def _ant_element(kind: str, bits: int) -> Element | None:
+    if kind == "pot":
+        return power_of_two(bits) if bits in POT_BITS else None
+    signed = kind == "flint"
+    return flint(bits, signed=signed) if bits in FLINT_BITS and bits >= 2 + signed else None
+
+
+def _with_suffixes(
+    bare: Format, granularity: Granularity | None, size: int, scale: str | None, *, asymmetric: bool
+) -> Format:
     """`bare` with the suffixes applied, under its canonical name."""
     blocks = bare.granularity == "block"
     plain = "a plain integer or float takes _g<N>, _channel, _token or _tensor"
-    if blocks and (granularity not in (None, "block") or asymmetric):
+    if blocks and (granularity not in (None, "block") or scale or asymmetric):
         raise InputError(
             f"{bare.name} shares a scale per block", allowed="_b<N> after it, and no other suffix"
         )
@@ -189,24 +223,61 @@ def _with_suffixes(bare: Format, granularity: Granularity | None, size: int, *, 
         raise InputError(
             f"{bare.name} is no block format", allowed=f"{plain}; blocks are mx..., nv..., bfp..., msfp..."
         )
-    if bare.scale_element is None and (granularity or asymmetric):
+    if bare.scale_element is None and (granularity or scale or asymmetric):
         raise InputError(f"{bare.name} is cast to, without a scale", allowed=f"{bare.name} without a suffix")
     if asymmetric and not bare.is_integer:
         raise InputError(f"{bare.name} has no integer zero point", allowed="_asym after an integer format")
+    if bare.selector_bits and granularity == "tensor":
+        raise InputError(f"{bare.name} chooses a table for each group", allowed="_g<N>, _channel or _token")
     if blocks and not size and bare.name.startswith("bfp"):
         raise InputError(
             f"{bare.name} needs a block size", allowed=f"{bare.name}_b<N>, such as {bare.name}_b64"
         )
     if blocks:
         return _block_format(bare, size or bare.group_size)
-    suffix = {"group": f"_g{size}", "tensor": "", None: ""}.get(granularity, f"_{granularity}")
-    return replace(
+    if bare.scale_element is None:
+        return bare
+    granularity = granularity or bare.granularity
+    size = size or (bare.group_size if granularity == "group" else 0)
+    usual = "i8" if bare.row_scale_element is not None and size else "fp16"
+    scale = scale or usual
+    if asymmetric and scale in ("m1", "m2"):
+        raise InputError(f"scales _s{scale} are for symmetric formats", key=bare.name)
+    suffixes = (
+        {"group": f"_g{size}", "tensor": ""}.get(granularity, f"_{granularity}"),
+        "" if scale == usual else f"_s{scale}",
+        "_asym" if asymmetric else "",
+    )
+    name = bare.name + "".join(suffixes)
+    grouped = replace(
         bare,
-        name=f"{bare.name}{suffix}{'_asym' if asymmetric else ''}",
-        granularity=granularity or bare.granularity,
+        name=name,
+        granularity=granularity,
         group_size=size,
+        scale_element=FP16,
+        row_scale_element=None,
         has_zero_point=asymmetric,
     )
+    return _with_scale(grouped, scale)
+
+
+def _with_scale(grouped: Format, scale: str) -> Format:
+    """A format with FP16 scales, with those that the suffix _s<scale> names instead."""
+    if scale == "fp16":
+        return grouped
+    if scale == "m1":
+        return replace(grouped, scale_element=E8, scale_rule="ceil")
+    whole = _INTEGER_SCALE.fullmatch(scale)
+    if scale != "m2" and whole is None:
+        raise InputError(
+            f"scale of format {grouped.name}",
+            value=scale,
+            allowed="_sfp16, _si<2..12>, _su<2..12>, _sm1, _sm2",
+        )
+    if not grouped.group_size:
+        raise InputError(f"{grouped.name} has no groups below its rows' scales", allowed="_g<N> before it")
+    level = integer(int(whole["bits"]), signed=whole["kind"] == "i") if whole else E8
+    return replace(grouped, scale_element=level, row_scale_element=FP16)
 
 
 def _block_format(bare: Format, size: int) -> Format:

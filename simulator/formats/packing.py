@@ -1,11 +1,12 @@
 """The bytes that memory really holds: `pack` and `unpack`.
 
-A packed tensor is one string of bits, five fields without gaps, in this order:
+A packed tensor is one string of bits, six fields without gaps, in this order:
 
     codes          rows * k of code_bits, row by row, K fastest
     scales         one a group (row by row), a row or the tensor, in their stored format
     zero points    one a scale, code_bits each, coded as the elements are
-    selectors      one a scale, selector_bits each
+    selectors      one a scale or a group of their own, selector_bits each
+    row scales     one a row
     tensor scale   one
 
 Bit order is little-endian throughout: the first value begins at bit 0 of byte 0, a value's lowest bit comes
@@ -23,7 +24,7 @@ import numpy as np
 import numpy.typing as npt
 
 from simulator.errors import InputError
-from simulator.formats.element import Array, Element, codes_of_patterns, decode, encode, integer, patterns
+from simulator.formats.element import Array, codes_of_patterns, decode, encode, patterns
 from simulator.formats.format import Format
 from simulator.formats.names import get_format
 from simulator.formats.tensor import QuantizedTensor
@@ -32,28 +33,21 @@ from simulator.units import BITS_PER_BYTE, ceil_div
 CHUNK = 2**16
 """Values that are shifted into place at a time, a multiple of 8."""
 
+SCALES = ("scales", "row_scales", "tensor_scale")
+"""Fields that `QuantizedTensor` holds by value and memory by code."""
+
 
 def pack(tensor: QuantizedTensor) -> bytes:
     """The tensor as memory holds it, ceil(storage_bits / 8) bytes; its format and shape are not in them."""
     format_ = tensor.format
     buffer = np.zeros(ceil_div(tensor.storage_bits, BITS_PER_BYTE), np.uint8)
     offset = 0
-    stored = {
-        "codes": tensor.codes,
-        "scales": tensor.scales,
-        "zero_points": tensor.zero_points,
-        "selectors": tensor.selectors,
-        "tensor_scale": tensor.tensor_scale,
-    }
-    for name, element, shape in _fields(format_, tensor.codes.shape):
-        held = stored[name]
-        if held is None or np.shape(held) != shape:
-            found = None if held is None else np.shape(held)
-            raise InputError(f"{name} of a {format_.name} tensor", value=found, allowed=f"shape {shape}")
-        values = np.asarray(held).reshape(-1)
+    tensor.check()
+    for name, element, _ in format_.fields(tensor.codes.shape):
+        values = np.asarray(getattr(tensor, name)).reshape(-1)
         for start in range(0, values.size, CHUNK):
             part = values[start : start + CHUNK]
-            codes = encode(element, part) if name in ("scales", "tensor_scale") else part
+            codes = encode(element, part) if name in SCALES else part
             _put(buffer, offset + start * element.bits, element.bits, patterns(element, codes))
         offset += values.size * element.bits
     return buffer.tobytes()
@@ -77,9 +71,9 @@ def unpack(
     buffer = np.frombuffer(data, np.uint8)
     offset = 0
     found: dict[str, Array] = {}
-    for name, element, field_shape in _fields(target, code_shape):
+    for name, element, field_shape in target.fields(code_shape):
         count = prod(field_shape)
-        values = np.empty(count, np.float32 if name in ("scales", "tensor_scale") else element.dtype)
+        values = np.empty(count, np.float32 if name in SCALES else element.dtype)
         for start in range(0, count, CHUNK):
             size = min(CHUNK, count - start)
             codes = codes_of_patterns(
@@ -97,22 +91,9 @@ def unpack(
         None if zeros is None else zeros.astype(np.int32),
         found.get("selectors"),
         None if second is None else np.float32(second),
+        found.get("row_scales"),
         k,
     )
-
-
-def _fields(format_: Format, shape: tuple[int, ...]) -> Iterator[tuple[str, Element, tuple[int, ...]]]:
-    """(name, element, shape) of what a tensor of codes of this shape stores, in order."""
-    scale_shape = () if format_.granularity == "tensor" else (*shape[:-1], format_.groups(shape[-1]))
-    yield "codes", format_.element, shape
-    if format_.scale_element is not None:
-        yield "scales", format_.scale_element, scale_shape
-    if format_.has_zero_point:
-        yield "zero_points", format_.element, scale_shape
-    if format_.selector_bits:
-        yield "selectors", integer(format_.selector_bits, signed=False), scale_shape
-    if format_.tensor_scale_element is not None:
-        yield "tensor_scale", format_.tensor_scale_element, ()
 
 
 def _lanes(offset: int, width: int, count: int) -> Iterator[tuple[slice, int, list[slice]]]:

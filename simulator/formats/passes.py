@@ -10,10 +10,12 @@ elements j*group .. (j+1)*group - 1 and the last one may be short.
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import numpy as np
 import numpy.typing as npt
 
-from simulator.formats.element import Array, Element, Floats, encode, widen
+from simulator.formats.element import Array, Element, Floats, encode, nearest_steps, table_integers, widen
 from simulator.kernels import kernel
 
 LANES = 16
@@ -145,17 +147,72 @@ def float_codes_kernel(
                 part_codes[i] = code | ((pattern >> np.int64(63)) & sign_bit)
 
 
+def table_codes(
+    values: Array, group: int, steps: Floats, element: Element, selectors: npt.NDArray[np.integer]
+) -> Array:
+    """The code nearest to value / step in the table that each group's selector names; the quotient in
+    float64."""
+    k = values.shape[1]
+    quotients = widen(values) / per_value(steps, group, k)
+    if len(element.tables) == 1:
+        return nearest_steps(element, 0, quotients)
+    codes = np.empty(values.shape, element.dtype)
+    chosen = per_value(selectors, group, k)
+    for table in np.unique(selectors):
+        of_table = chosen == table
+        codes[of_table] = nearest_steps(element, int(table), quotients[of_table])
+    return codes
+
+
+LARGEST_LOOKUP = 2**14
+"""Tables of larger integers are searched, not looked up: no kernel."""
+
+
+@lru_cache(maxsize=64)
+def half_step_codes(element: Element) -> npt.NDArray[np.uint8] | None:
+    """For each table the code of every half step from -`reach` to +`reach`, (tables, 4 * largest + 1).
+
+    Values are integers, so midpoints are whole half steps: which value is nearest to x depends on ceil(2 x)
+    alone where ties go to the lower one, on floor(2 x) where they go to the upper one. None for tables whose
+    integers are too large.
+    """
+    reach = 2 * int(np.abs(table_integers(element)).max())
+    if reach > LARGEST_LOOKUP or element.bits > 8:
+        return None
+    halves = np.arange(-reach, reach + 1) / 2
+    return np.stack([nearest_steps(element, table, halves) for table in range(len(element.tables))])
+
+
+@kernel(nogil=True, error_model="numpy")
+def table_codes_kernel(
+    values: Array, group: int, steps: Floats, by_half_step: Array, up: bool, selectors: Array, codes: Array
+) -> None:
+    """`table_codes`, with `half_step_codes`; `up`: ties go to the upper value."""
+    reach = np.float64(by_half_step.shape[1] // 2)
+    for row in range(values.shape[0]):
+        for j in range(steps.shape[1]):
+            step, table = steps[row, j], by_half_step[selectors[row, j]]
+            group_values = values[row, j * group : j * group + group]
+            group_codes = codes[row, j * group : j * group + group]
+            for i in range(group_values.size):
+                halves = np.float64(group_values[i]) / step * 2.0
+                halves = -reach if halves < -reach else halves
+                halves = reach if halves > reach else halves
+                halves = np.floor(halves) if up else np.ceil(halves)
+                group_codes[i] = table[np.int64(halves + reach)]
+
+
 def squared_errors(
-    values: Array, group: int, codes: Array, table: Floats, first_code: int, steps: Floats, zero_points: Array
+    values: Array, group: int, codes: Array, table: Floats, offsets: Array, steps: Floats, zero_points: Array
 ) -> Floats:
-    """Sum over each group of (value - (table[code - first_code] - zero point) * step)**2, (rows, groups)
-    float64.
+    """Sum over each group of (value - (table[code + offset] - zero point) * step)**2, (rows, groups) float64.
 
     `LANES` partial sums by position modulo LANES, each in ascending order, then added as a tree of halves.
     """
     rows, k = values.shape
     zeros = per_value(zero_points, group, k).astype(np.float64)
-    decoded = (table[codes.astype(np.int64) - first_code] - zeros) * per_value(steps, group, k)
+    places = codes.astype(np.int64) + per_value(offsets, group, k)
+    decoded = (table[places] - zeros) * per_value(steps, group, k)
     squares = np.square(widen(values) - decoded)
     totals = np.empty((rows, steps.shape[1]))
     for j, start in enumerate(group_starts(k, group)):
@@ -177,7 +234,7 @@ def squared_errors_kernel(
     group: int,
     codes: Array,
     table: Floats,
-    first_code: int,
+    offsets: npt.NDArray[np.int64],
     steps: Floats,
     zero_points: Array,
     totals: Floats,
@@ -186,18 +243,18 @@ def squared_errors_kernel(
     lanes = np.zeros(16)
     for row in range(values.shape[0]):
         for j in range(steps.shape[1]):
-            step, zero = steps[row, j], np.float64(zero_points[row, j])
+            step, zero, offset = steps[row, j], np.float64(zero_points[row, j]), offsets[row, j]
             group_values = values[row, j * group : j * group + group]
             group_codes = codes[row, j * group : j * group + group]
             whole = group_values.size // 16 * 16
             lanes[:] = 0.0
             for base in range(0, whole, 16):
                 for lane in range(16):
-                    decoded = (table[np.int64(group_codes[base + lane]) - first_code] - zero) * step
+                    decoded = (table[np.int64(group_codes[base + lane]) + offset] - zero) * step
                     error = np.float64(group_values[base + lane]) - decoded
                     lanes[lane] += error * error
             for i in range(whole, group_values.size):
-                decoded = (table[np.int64(group_codes[i]) - first_code] - zero) * step
+                decoded = (table[np.int64(group_codes[i]) + offset] - zero) * step
                 error = np.float64(group_values[i]) - decoded
                 lanes[i - whole] += error * error
             width = 8

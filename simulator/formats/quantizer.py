@@ -8,12 +8,15 @@ boundary, when they differ, differ by more than 2**-46 of their size. The codes 
 quotient. For float64 values the two roundings are the definition.
 
 The tensor is worked through in tiles that stay in the cache, so the peak is input plus output.
+
+Formats whose definition is another procedure (BitNet's mean, QServe's two steps, BBS's pruning) bring it as
+`Format.quantizer`; it is called with the whole tensor.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import fsum, inf, prod
 from typing import Literal
 
@@ -22,15 +25,25 @@ import numpy.typing as npt
 
 from simulator.errors import InputError, nearest
 from simulator.formats import passes
-from simulator.formats.element import E8M0, Array, Floats, decode_table, refuse_nan
-from simulator.formats.format import Format
+from simulator.formats.element import (
+    E8M0,
+    Array,
+    Floats,
+    decode_table,
+    refuse_nan,
+    table_integers,
+    table_maxima,
+    widen,
+)
+from simulator.formats.format import Format, ScaleRule
 from simulator.formats.names import get_format
 from simulator.formats.scaling import (
     SCALE_RULES,
-    ScaleRule,
     candidate_scales,
     largest_scale,
     range_of,
+    real_scales,
+    row_scales,
     second_level_scale,
 )
 from simulator.formats.tensor import QuantizedTensor, row_slices
@@ -55,8 +68,11 @@ def quantize(
     `scale`: ``maxabs`` maps the largest magnitude (asymmetric: the range, 0 included) onto the largest code;
     ``mse`` takes, of the `candidate_scales`, the one with the smallest sum of squared errors.
 
-    `scale_rule`: how a shared exponent follows from the largest magnitude; see `shared_exponent`. Floor by
-    default.
+    `scale_rule`: how a shared exponent follows from the largest magnitude; see `shared_exponent`. By default
+    the format's, which is floor for MX and block floating point.
+
+    Of several value tables each group takes the one whose max-abs scale leaves the smallest sum of squared
+    errors, the first of equals.
 
     `pad`: fill a short last group with zeros and store them.
 
@@ -68,21 +84,49 @@ def quantize(
     values = _as_array(x)
     rule = _check_options(target, scale, scale_rule)
     shape = values.shape
+    if target.quantizer is not None:
+        return _by_its_own(target, values, pad=pad)
     job = _Job(target, values, search=scale == "mse", rule=rule, pad=pad)
     with np.errstate(over="ignore"):
-        scales, zeros, second = job.run()
+        scales = job.run()
     codes = job.codes.reshape(*shape[:-1], job.k)
     if scales is None:
         return QuantizedTensor(codes, target, k=shape[-1])
-    scale_shape = () if target.granularity == "tensor" else (*shape[:-1], scales.shape[1])
+    groups = scales.scales.shape[1]
+    scale_shape = () if target.granularity == "tensor" else (*shape[:-1], groups)
+    second, of_rows = scales.of_tensor, scales.of_rows
     return QuantizedTensor(
         codes,
         target,
-        scales.astype(np.float32).reshape(scale_shape),
-        zeros.reshape(scale_shape) if target.has_zero_point else None,
-        tensor_scale=None if second is None else np.float32(second),
+        scales.scales.astype(np.float32).reshape(scale_shape),
+        scales.zeros.reshape(scale_shape) if target.has_zero_point else None,
+        scales.selectors.reshape(scale_shape) if target.selector_bits else None,
+        None if second is None else np.float32(second),
+        None if of_rows is None else of_rows.astype(np.float32).reshape(*shape[:-1], 1),
         k=shape[-1],
     )
+
+
+def _by_its_own(target: Format, values: Array, *, pad: bool) -> QuantizedTensor:
+    """What the format's own quantizer makes of the values, in its fields' shapes and ranges."""
+    if not np.isfinite(values).all():
+        refuse_nan(values, target.name)
+        raise InputError("Inf among the values, and its quantizer takes finite ones", key=target.name)
+    *outer, k = values.shape
+    rows = widen(values.reshape(prod(outer), k))
+    if pad:
+        rows = np.pad(rows, ((0, 0), (0, target.padded_k(k) - k)))
+    assert target.quantizer is not None
+    found = target.quantizer(rows, target)
+    if not isinstance(found, QuantizedTensor) or found.format != target or found.codes.shape != rows.shape:
+        raise InputError("its quantizer returns no tensor of this format and shape", key=target.name)
+    found.check()
+    of_rows = {
+        name: held.reshape(*outer, held.shape[1])
+        for name, _, _ in target.fields(rows.shape)
+        if np.ndim(held := getattr(found, name)) == 2
+    }
+    return replace(found, **of_rows, k=k)
 
 
 def _as_array(x: npt.ArrayLike) -> Array:
@@ -103,14 +147,14 @@ def _as_array(x: npt.ArrayLike) -> Array:
 
 
 def _check_options(target: Format, scale: str, scale_rule: str | None) -> ScaleRule:
-    if target.selector_bits:
-        raise InputError("has selectors, which only its own package can choose", value=target.name)
     if scale not in ("maxabs", "mse"):
         raise InputError("unknown way to find a scale", key="scale", value=scale, allowed="maxabs, mse")
     if scale == "mse" and target.scale_element is None:
         raise InputError(f"{target.name} has no scale to choose", key="scale", value=scale, allowed="maxabs")
+    if target.quantizer is not None and (scale != "maxabs" or scale_rule is not None):
+        raise InputError("finds its scales in a way of its own: no scale, no scale_rule", key=target.name)
     if scale_rule is None:
-        return "floor"
+        return target.scale_rule
     if not _has_shared_exponent(target):
         raise InputError(f"{target.name} has no shared exponent", key="scale_rule", value=scale_rule)
     if scale == "mse":
@@ -124,7 +168,8 @@ def _check_options(target: Format, scale: str, scale_rule: str | None) -> ScaleR
 
 
 def _has_shared_exponent(target: Format) -> bool:
-    return target.scale_element is not None and target.scale_element.kind == "exponent"
+    kind = None if target.scale_element is None else target.scale_element.kind
+    return kind == "exponent" and target.row_scale_element is None
 
 
 @dataclass(frozen=True)
@@ -145,6 +190,23 @@ class _Tile:
         return self.values if self.is_finite else np.where(np.isfinite(self.values), self.values, 0)
 
 
+@dataclass(frozen=True)
+class _Scales:
+    """Scales, zero points and selectors, (rows, groups) or (1, 1), and the second level above them."""
+
+    scales: Floats
+    zeros: npt.NDArray[np.int32]
+    selectors: npt.NDArray[np.uint8]
+    of_tensor: Floats | None = None
+    """()"""
+    of_rows: Floats | None = None
+    """(rows, 1)"""
+
+    @property
+    def second(self) -> Floats | None:
+        return self.of_tensor if self.of_rows is None else self.of_rows
+
+
 class _Job:
     """One tensor on its way into a format: its values as rows, read in tiles, and the codes they become."""
 
@@ -157,15 +219,14 @@ class _Job:
         self.is_compiled = x.dtype == np.float32 and x.size >= COMPILED_FROM
         self.unit = 2.0**target.element.step_exponent
 
-    def run(self) -> tuple[Floats | None, npt.NDArray[np.int32], Floats | None]:
-        """Fill the codes. Returns scales and zero points, (rows, groups) or (1, 1), and the second-level
-        scale."""
+    def run(self) -> _Scales | None:
+        """Fill the codes. Returns the scales; None for a format without."""
         target = self.target
-        shape = (self.x.shape[0], target.groups(self.k))
+        zero = np.zeros((1, 1), np.int32)
         if target.scale_element is None:
             for tile in self.tiles():
-                self.encode(tile, np.ones((1, 1)), np.zeros((1, 1), np.int32))
-            return None, np.zeros((1, 1), np.int32), None
+                self.encode(tile, _Scales(np.ones((1, 1)), zero, zero.astype(np.uint8)))
+            return None
         if target.granularity == "tensor":
             tiles = list(self.tiles())
             span = self.tensor_range(tiles)
@@ -173,35 +234,74 @@ class _Job:
                 scale, zero = self.searched_tensor_scale(tiles, *span)
             else:
                 scale, zero = largest_scale(target, *span, rule=self.rule)
+            whole = _Scales(scale, zero, np.zeros((1, 1), np.uint8))
             for tile in tiles:
-                self.encode(tile, scale * self.unit, zero)
-            return scale, zero, None
+                self.encode(tile, whole)
+            return whole
         second = None
         if target.tensor_scale_element is not None:
             largest = float(self.tensor_range(self.tiles())[1].item())
             second = second_level_scale(
                 target.tensor_scale_element, target.scale_element, target.element, largest
             )
+        rows, groups = self.x.shape[0], target.groups(self.k)
+        shape = (rows, groups)
         scales, zeros = np.empty(shape), np.empty(shape, np.int32)
+        selectors = np.zeros(shape, np.uint8)
+        of_rows = None if target.row_scale_element is None else np.empty((rows, 1))
         for tile in self.tiles():
-            span = range_of(target, tile.lowest, tile.highest)
-            if self.search:
-                chosen, zero = self.searched_scales(tile, *span, second)
-            else:
-                chosen, zero = largest_scale(target, *span, second, self.rule)
-            self.encode(tile, self.divisors(chosen, second), zero)
-            scales[tile.rows] = np.where(tile.broken, np.nan, chosen) if self.marks_broken_blocks else chosen
-            zeros[tile.rows] = zero
-        return scales, zeros, second
+            found = self.scales_of(tile, second)
+            self.encode(tile, found)
+            broken = tile.broken if self.marks_broken_blocks else False
+            scales[tile.rows] = np.where(broken, np.nan, found.scales)
+            zeros[tile.rows], selectors[tile.rows] = found.zeros, found.selectors
+            if of_rows is not None:
+                of_rows[tile.rows] = found.of_rows
+        return _Scales(scales, zeros, selectors, second, of_rows)
+
+    def scales_of(self, tile: _Tile, of_tensor: Floats | None) -> _Scales:
+        """Selectors, then scales of the groups of a tile: the largest, or those that the search finds."""
+        target = self.target
+        span = range_of(target, tile.lowest, tile.highest)
+        selectors = self.chosen_tables(tile, *span, of_tensor)
+        largest = table_maxima(target.element)[selectors] if target.selector_bits else None
+        of_rows = None
+        if target.row_scale_element is not None:
+            of_rows = row_scales(target, real_scales(target, *span, None, largest))
+        second = of_tensor if of_rows is None else of_rows
+        chosen, zeros = largest_scale(target, *span, second, self.rule, largest)
+        found = _Scales(chosen, zeros, selectors, of_tensor, of_rows)
+        if not self.search:
+            return found
+        choices = candidate_scales(target, *span, second, largest)
+        return self.best(tile, (replace(found, scales=scale, zeros=zero) for scale, zero in choices))
+
+    def chosen_tables(
+        self, tile: _Tile, below: Floats, above: Floats, second: Floats | None
+    ) -> npt.NDArray[np.uint8]:
+        """For each group the table that leaves the smallest error at its max-abs scale; zeros where there is
+        one. Below scales of rows, which depend on the choice, the scale is the unrounded one."""
+        target = self.target
+        none = np.zeros(above.shape, np.int32)
+        first = none.astype(np.uint8)
+        if not target.selector_bits:
+            return first
+
+        def choices() -> Iterator[_Scales]:
+            for table, largest in enumerate(table_maxima(target.element)):
+                if target.row_scale_element is None:
+                    scales, _ = largest_scale(target, below, above, second, self.rule, largest)
+                else:
+                    scales = real_scales(target, below, above, None, largest)
+                    scales = np.where(scales > 0, scales, 1.0)
+                yield _Scales(scales, none, first + np.uint8(table), second)
+
+        return self.best(tile, choices()).selectors
 
     @property
     def marks_broken_blocks(self) -> bool:
         """The scale format has a NaN for blocks with Inf or NaN (E8M0)."""
         return self.target.scale_element == E8M0
-
-    def divisors(self, scales: Floats, second: Floats | None) -> Floats:
-        """What a value is divided by before it is rounded to an integer or to the element."""
-        return scales * (self.unit if second is None else self.unit * float(second))
 
     def tiles(self) -> Iterator[_Tile]:
         """The tensor in tiles, with extremes; NaN that the format cannot hold is refused here."""
@@ -238,18 +338,18 @@ class _Job:
                 highest = np.maximum(highest, tile.highest.max())
         return range_of(self.target, lowest, highest)
 
-    def searched_scales(
-        self, tile: _Tile, below: Floats, above: Floats, second: Floats | None
-    ) -> tuple[Floats, npt.NDArray[np.int32]]:
-        """For each group of the tile the candidate with the smallest sum of squared errors."""
-        choices = candidate_scales(self.target, below, above, second)
-        scales, zeros = next(choices)
-        best = self.squared_errors(tile, self.divisors(scales, second), zeros)
-        for scale, zero in choices:
-            errors = self.squared_errors(tile, self.divisors(scale, second), zero)
-            better = errors < best
-            best[better], scales[better], zeros[better] = errors[better], scale[better], zero[better]
-        return scales, zeros
+    def best(self, tile: _Tile, choices: Iterator[_Scales]) -> _Scales:
+        """For each group of the tile the choice with the smallest sum of squared errors, the first of
+        equals."""
+        best = next(choices)
+        smallest = self.squared_errors(tile, best)
+        scales, zeros, selectors = best.scales.copy(), best.zeros.copy(), best.selectors.copy()
+        for choice in choices:
+            errors = self.squared_errors(tile, choice)
+            better = errors < smallest
+            smallest[better], scales[better] = errors[better], choice.scales[better]
+            zeros[better], selectors[better] = choice.zeros[better], choice.selectors[better]
+        return replace(best, scales=scales, zeros=zeros, selectors=selectors)
 
     def searched_tensor_scale(
         self, tiles: list[_Tile], below: Floats, above: Floats
@@ -259,44 +359,68 @@ class _Job:
         errors: list[list[float]] = [[] for _ in choices]
         for tile in tiles:
             for total, (scale, zero) in zip(errors, choices, strict=True):
-                total.extend(self.squared_errors(tile, scale * self.unit, zero)[:, 0].tolist())
+                whole = _Scales(scale, zero, np.zeros((1, 1), np.uint8))
+                total.extend(self.squared_errors(tile, whole)[:, 0].tolist())
         sums = [fsum(total) if max(total, default=0.0) < LARGEST_SUMMAND else inf for total in errors]
         return choices[sums.index(min(sums))]
 
-    def squared_errors(self, tile: _Tile, divisors: Floats, zeros: npt.NDArray[np.int32]) -> Floats:
+    def squared_errors(self, tile: _Tile, scales: _Scales) -> Floats:
         """Sum of squared errors of each group of the tile at these scales."""
         values = tile.finite_values
         rows, k = values.shape
-        groups = (rows, self.target.groups(k))
-        divisors, zeros = np.broadcast_to(divisors, groups).copy(), np.broadcast_to(zeros, groups).copy()
+        divisors, zeros, selectors = self.per_group(scales, rows)
         codes = np.empty((rows, k), self.target.code_dtype)
-        self.fill(codes, values, divisors, zeros, is_finite=True)
-        element = self.target.element
-        first = self.target.code_range[0] if element.is_integer else 0
-        if element.is_integer:
-            table = np.arange(first, self.target.code_range[1] + 1, dtype=np.float64)
-        else:
-            table = decode_table(element)
+        self.fill(codes, values, divisors, zeros, selectors, is_finite=True)
+        table, width, first = self.value_table()
+        offsets = selectors.astype(np.int64) * width - first
         if not self.is_compiled:
-            return passes.squared_errors(values, self.group, codes, table, first, divisors, zeros)
-        errors = np.empty(groups)
+            return passes.squared_errors(values, self.group, codes, table, offsets, divisors, zeros)
+        errors = np.empty(divisors.shape)
         passes.squared_errors_kernel(
-            _compiled_input(values), self.group, codes, table.copy(), first, divisors, zeros, errors
+            _compiled_input(values), self.group, codes, table, offsets, divisors, zeros, errors
         )
         return errors
 
-    def encode(self, tile: _Tile, divisors: Floats, zeros: npt.NDArray[np.int32]) -> None:
+    def value_table(self) -> tuple[Floats, int, int]:
+        """Value of each code in steps, one table after the other; codes in a table; the first code."""
+        element = self.target.element
+        if element.is_integer:
+            first, last = self.target.code_range
+            return np.arange(first, last + 1, dtype=np.float64), 0, first
+        if element.kind == "table":
+            return table_integers(element).reshape(-1).astype(np.float64), 2**element.bits, 0
+        return decode_table(element).copy(), 0, 0
+
+    def per_group(
+        self, scales: _Scales, rows: int
+    ) -> tuple[Floats, npt.NDArray[np.int32], npt.NDArray[np.uint8]]:
+        """What values are divided by before they are rounded, zero points and selectors, (rows, groups)."""
+        shape = (rows, self.target.groups(self.k))
+        divisors = scales.scales * (self.unit if scales.second is None else self.unit * scales.second)
+        return (
+            np.broadcast_to(divisors, shape).copy(),
+            np.broadcast_to(scales.zeros, shape).copy(),
+            np.broadcast_to(scales.selectors, shape).copy(),
+        )
+
+    def encode(self, tile: _Tile, scales: _Scales) -> None:
         """Fill the codes of a tile."""
-        groups = (len(tile.values), self.target.groups(self.k))
-        divisors, zeros = np.broadcast_to(divisors, groups).copy(), np.broadcast_to(zeros, groups).copy()
         values, is_finite = tile.values, tile.is_finite
         if self.marks_broken_blocks and not is_finite:
             values = np.where(passes.per_value(tile.broken, self.group, self.k), 0, values)
             is_finite = True
-        self.fill(self.codes[tile.rows], values, divisors, zeros, is_finite=is_finite)
+        of_groups = self.per_group(scales, len(values))
+        self.fill(self.codes[tile.rows], values, *of_groups, is_finite=is_finite)
 
     def fill(
-        self, codes: Array, values: Array, divisors: Floats, zeros: npt.NDArray[np.int32], *, is_finite: bool
+        self,
+        codes: Array,
+        values: Array,
+        divisors: Floats,
+        zeros: npt.NDArray[np.int32],
+        selectors: npt.NDArray[np.uint8],
+        *,
+        is_finite: bool,
     ) -> None:
         """Write the codes of `values` (rows, k) into `codes`."""
         element = self.target.element
@@ -309,6 +433,14 @@ class _Job:
                 )
             else:
                 codes[:] = passes.integer_codes(values, self.group, divisors, zeros, span, codes.dtype)
+        elif element.kind == "table":
+            by_half_step = passes.half_step_codes(element) if compiled else None
+            if by_half_step is None:
+                codes[:] = passes.table_codes(values, self.group, divisors, element, selectors)
+            else:
+                up = element.ties == "upper"
+                inputs = (_compiled_input(values), self.group, divisors)
+                passes.table_codes_kernel(*inputs, by_half_step, up, selectors, codes)
         elif compiled:
             layout = (element.mantissa_bits, element.emin, element.max_code, 1 << (element.bits - 1))
             passes.float_codes_kernel(_compiled_input(values), self.group, divisors, *layout, codes)

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from simulator.errors import InputError
-from simulator.formats.element import Array
+from simulator.formats.element import Array, Element, Floats
 from simulator.formats.format import Format
 from simulator.formats.passes import per_value
 
@@ -22,7 +22,7 @@ TILE_VALUES = 2**18
 class QuantizedTensor:
     """A tensor in a number format.
 
-    value = (element value of the code - zero point) * scale * tensor_scale
+    value = (element value of the code - zero point) * scale * row_scale * tensor_scale
     """
 
     codes: Array
@@ -35,9 +35,12 @@ class QuantizedTensor:
     zero_points: npt.NDArray[np.int32] | None = None
     """Integer code of the value 0, shape of `scales`; None for a format without."""
     selectors: Array | None = None
-    """Index of the value table each group uses, shape of `scales`; None for a format without."""
+    """Index of the value table each group uses, shape of `scales` or, for groups of their own, (..., rows,
+    groups); None for a format without."""
     tensor_scale: np.float32 | None = None
-    """Second-level scale; None for a format with one level."""
+    """Second-level scale, one a tensor; None for a format without."""
+    row_scales: npt.NDArray[np.float32] | None = None
+    """Second-level scales, one a row, (..., rows, 1); None for a format without."""
     k: int = -1
     """Length of the last axis before padding."""
 
@@ -59,6 +62,49 @@ class QuantizedTensor:
         """Exact bits of codes and metadata."""
         return self.format.storage_bits(self.rows, self.codes.shape[-1])
 
+    def check(self) -> None:
+        """InputError when a field is missing or has another shape than the format says, or a code, zero point
+        or selector is none of its element's."""
+        for name, element, shape in self.format.fields(self.codes.shape):
+            held = getattr(self, name)
+            if held is None or np.shape(held) != shape:
+                found = None if held is None else np.shape(held)
+                raise InputError(
+                    f"{name} of a {self.format.name} tensor", value=found, allowed=f"shape {shape}"
+                )
+            if name in ("codes", "zero_points", "selectors"):
+                _check_codes(f"{name} of a {self.format.name} tensor", element, np.asarray(held))
+
+    @property
+    def group_scales(self) -> Floats | None:
+        """Scales times row scales, exact in float64, shape of `scales`: what groups are worth to hardware that
+        knows one level of scales below the tensor's."""
+        if self.scales is None or self.row_scales is None:
+            return None if self.scales is None else self.scales.astype(np.float64)
+        return self.scales.astype(np.float64) * self.row_scales
+
+
+def _check_codes(what: str, element: Element, codes: Array) -> None:
+    """InputError unless the codes are integers that `bits` bits hold."""
+    if codes.dtype.kind not in "iu":
+        raise InputError(what, value=str(codes.dtype), allowed="integers")
+    signed = element.kind in ("int", "sign_magnitude")
+    lowest = -(1 << (element.bits - 1)) if signed else 0
+    highest = (1 << (element.bits - signed)) - 1
+    if codes.size and (int(codes.min()) < lowest or int(codes.max()) > highest):
+        wrong = codes[(codes < lowest) | (codes > highest)]
+        raise InputError(what, value=int(wrong.flat[0]), allowed=f"{lowest} to {highest}")
+
+
+def exact_integers(tensor: QuantizedTensor) -> tuple[Array, int]:
+    """(integers, exponent): each code is worth ``integer * 2**exponent`` before scales and zero points.
+
+    The integers have the shape of the codes; value tables are looked up with the selectors of the groups.
+    int64, but Python integers (dtype object) for the elements whose exponents span more than int64 holds
+    (bf16, fp32). InputError: Inf or NaN codes, codes or selectors out of range, selectors missing.
+    """
+    return tensor.format.element_integers(tensor.codes, tensor.selectors)
+
 
 def dequantize(tensor: QuantizedTensor, dtype: npt.DTypeLike = np.float32) -> Array:
     """The values that a quantized tensor stands for, shape of the original.
@@ -66,18 +112,18 @@ def dequantize(tensor: QuantizedTensor, dtype: npt.DTypeLike = np.float32) -> Ar
     Exact in float64; float32 (default) is rounded once from that, and Inf where a value exceeds its range.
     """
     format_ = tensor.format
-    if format_.selector_bits:
-        raise InputError("has selectors, whose value tables only its own package knows", value=format_.name)
     k = tensor.codes.shape[-1]
     rows = tensor.rows
     codes = tensor.codes.reshape(rows, k)
     group = format_.group_size or max(k, 1)
     second = 1.0 if tensor.tensor_scale is None else float(tensor.tensor_scale)
+    group_scales = tensor.group_scales
+    selectors = None if tensor.selectors is None else tensor.selectors.reshape(rows, format_.selectors(k))
     out = np.empty((rows, k), dtype)
     for tile in row_slices(rows, k):
-        values = format_.element_values(codes[tile])
-        if tensor.scales is not None and values.size:
-            scales = _rows_of(tensor.scales, rows, tile).astype(np.float64) * second
+        values = format_.element_values(codes[tile], None if selectors is None else selectors[tile])
+        if group_scales is not None and values.size:
+            scales = _rows_of(group_scales, rows, tile) * second
             if tensor.zero_points is not None:
                 zeros = _rows_of(tensor.zero_points, rows, tile)
                 values -= per_value(zeros, group, k)

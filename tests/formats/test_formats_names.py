@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from simulator.errors import InputError
 from simulator.formats import Element, Format, format_names, get_format
 from simulator.formats import names as names_module
-from simulator.formats.element import FP16, integer, minifloat
+from simulator.formats.element import FP16, integer, minifloat, value_table
 
 PLAIN = [
     *(f"int{bits}" for bits in range(2, 17)),
@@ -268,9 +268,11 @@ def test_descriptor_says_what_a_processing_element_asks() -> None:
 
 
 def test_selectors_count_among_the_metadata_of_a_group() -> None:
-    chosen = Format("chosen", minifloat(2, 1), "group", 128, FP16, selector_bits=2)
+    chosen = Format(
+        "chosen", value_table("chosen", (-1, 1), (-2, 1), (-1, 2)), "group", 128, FP16, selector_bits=2
+    )
     assert chosen.group_bits == 18
-    assert chosen.storage_bits(1, 128) == 128 * 4 + 18
+    assert chosen.storage_bits(1, 128) == 128 + 18
 
 
 class _Entry:

@@ -19,9 +19,9 @@ from simulator.formats import (
     quantize,
     unpack,
 )
-from simulator.formats.element import FP16, integer, minifloat
+from simulator.formats.element import FP16, integer, value_table
 
-FIELDS = ("codes", "scales", "zero_points", "selectors", "tensor_scale")
+FIELDS = ("codes", "scales", "zero_points", "selectors", "row_scales", "tensor_scale")
 
 
 def assert_same_tensor(a: QuantizedTensor, b: QuantizedTensor) -> None:
@@ -34,7 +34,18 @@ def assert_same_tensor(a: QuantizedTensor, b: QuantizedTensor) -> None:
             np.testing.assert_array_equal(ours, theirs)
 
 
-NAMES = [*format_names(), "int5_g24_asym", "int7_channel_asym", "e2m2_g3", "uint11_token_asym", "mxe1m3_b5"]
+NAMES = [
+    *format_names(),
+    "bitmod_fp3_g7",
+    "flint5_g8_su4",
+    "int3_g9_si5_asym",
+    "pot3_token",
+    "int5_g24_asym",
+    "int7_channel_asym",
+    "e2m2_g3",
+    "uint11_token_asym",
+    "mxe1m3_b5",
+]
 
 
 @given(
@@ -86,7 +97,8 @@ def test_block_floating_point_is_stored_in_sign_and_magnitude() -> None:
 
 
 def test_selectors_are_stored_after_the_zero_points() -> None:
-    chosen = Format("chosen", minifloat(2, 1), "group", 4, FP16, selector_bits=2)
+    element = value_table("chosen", *([tuple(range(n, n + 16)) for n in range(4)]))
+    chosen = Format("chosen", element, "group", 4, FP16, selector_bits=2)
     codes = np.arange(10, dtype=np.uint8).reshape(1, 10)
     scales = np.array([[1.0, 2.0, 0.25]], np.float32)
     qt = QuantizedTensor(codes, chosen, scales, selectors=np.array([[1, 3, 2]], np.uint8))
