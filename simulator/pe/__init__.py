@@ -15,6 +15,7 @@ from simulator.errors import InputError, nearest
 FAMILIES = {
     "bitmod": ("simulator.pe.bitmod", "BitModPE"),
     "block_dot": ("simulator.pe.block_dot", "BlockDotPE"),
+    "lut": ("simulator.pe.lut", "LutPE"),
     "mac": ("simulator.pe.mac", "MacPE"),
     "shift_cast": ("simulator.pe.shift_cast", "ShiftCastPE"),
     "two_level": ("simulator.pe.two_level", "TwoLevelPE"),
