@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -33,6 +34,14 @@ class Movements:
     """Partial sums written, likewise."""
 
 
+class DataCounts(NamedTuple):
+    """What is counted by the codes, where time depends on them."""
+
+    compute_cycles: int
+    terms: int
+    """Elementary operations that the codes made of the products."""
+
+
 def account(
     plan: Plan,
     name: str,
@@ -42,10 +51,9 @@ def account(
     tally: Vector,
     moved: Movements,
     intervals: Mapping[str, tuple[Run, ...]],
-    terms: int = 0,
+    data: DataCounts | None = None,
 ) -> LayerRecord:
-    """The record of one mapped operation. ``tally``: events in the order of COUNTERS; ``terms``: elementary operations
-    of a PE whose work depends on the codes."""
+    """The record of one mapped operation. ``tally``: events in the order of COUNTERS."""
     events = dict(zip(COUNTERS, (int(value) for value in tally), strict=True))
     traffic = _traffic(plan, moved)
     if plan.vector_cycles:
@@ -68,7 +76,7 @@ def account(
         "activation": events["activations"],
         "group": events["groups"],
         "result": events["results"],
-        "term": terms,
+        "term": data.terms if data else 0,
     }
     counts: dict[tuple[str, str], int] = {}
     for what, made in plan.activity:
@@ -109,7 +117,7 @@ def account(
         n=plan.n,
         batch=plan.batch,
         cycles=cycles,
-        compute_cycles=compute_cycles(plan),
+        compute_cycles=data.compute_cycles if data else compute_cycles(plan),
         macs=macs,
         peak_macs_per_cycle=pes * array.lanes / array.initiation_interval,
         cycle_stack=stack,

@@ -132,6 +132,9 @@ class Controller:
     def stream_cause(self, fold: Fold, offset: int) -> str:
         """The cause of cycle ``offset`` of a stream: between two steps, whoever needs longer than those before."""
         speed = fold.speed
+        if fold.limits:
+            limited = ("compute", "dequantization", "wait_weights", "wait_activations")
+            return next(cause for limit, cause in zip(fold.limits, limited, strict=True) if offset < limit)
         if self.array.serial:
             step = bisect_left(fold.enters, offset)
             within = offset - (fold.enters[step - 1] + 1 if step else 0)
@@ -290,7 +293,9 @@ class PreloadController(Controller):
         load = self.next_load(now)
         number, step, rows = self.next_vector(now)
         self.spend(self.cause(now, busy))
-        self.leave(self.registers.tick(number, step, rows, load), now)
+        fold = self.streaming
+        begins = fold.number if fold is not None and fold.start == now else BUBBLE
+        self.leave(self.registers.tick(number, step, rows, load, begins), now)
 
     def load_cycles(self, fold: Fold) -> int:
         return fold.timed_r * fold.speed.preload

@@ -6,21 +6,40 @@ It gives the integers that the reference engine gives (`simulator.engine.referen
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import product
+
 import numpy as np
 
-from simulator.array.schedule import CAUSES, Block, Vector, gemm_block
-from simulator.engine.accounts import Movements, account
+from simulator.array import KChunk, fold_edges
+from simulator.array.schedule import (
+    CAUSES,
+    COUNTERS,
+    Block,
+    TimedFold,
+    Vector,
+    gemm_block,
+    join,
+    sequence_block,
+)
+from simulator.engine.accounts import DataCounts, Movements, account
 from simulator.engine.record import LayerRecord, Run
 from simulator.engine.recurrence import BLOCK_CAUSES, Table, tile_recurrence
+from simulator.engine.streams import LEVELS, DataRun, Streams, streams
 from simulator.mapping import Plan
 
 WORTH_COMPILING = 4000
 """Tiles from which the compiled recurrence pays for loading it."""
 
 
-def simulate_gemm(plan: Plan, name: str, op: str, *, trace: bool = False) -> LayerRecord:
-    """One mapped operation. ``trace``: record the busy intervals of DMA and array as well."""
-    blocks = _blocks(plan)
+def simulate_gemm(
+    plan: Plan, name: str, op: str, data: DataRun | None = None, *, trace: bool = False
+) -> LayerRecord:
+    """One mapped operation; with ``data``, at the speed of its codes. ``trace``: record the busy intervals of DMA and
+    array as well."""
+    timed = None if data is None else streams(plan, data)
+    blocks = _blocks(plan) if timed is None else timed_blocks(plan, timed)
     arguments = prepare(plan, blocks, trace=trace)
     mt, nt, kt = plan.counts
     recurrence = tile_recurrence.for_work(plan.batch * mt * nt * kt, WORTH_COMPILING)
@@ -29,14 +48,34 @@ def simulate_gemm(plan: Plan, name: str, op: str, *, trace: bool = False) -> Lay
     if trace:
         intervals = {"array": compress(arguments[-2]), "dma": compress(arguments[-1][: times[1]])}
     stack = {cause: int(cycles) for cause, cycles in zip(CAUSES, causes, strict=True)}
-    return account(plan, name, op, int(times[0]), stack, _totals(plan, blocks), movements(plan), intervals)
+    counts = _totals(plan, blocks)
+    return account(
+        plan,
+        name,
+        op,
+        int(times[0]),
+        stack,
+        counts,
+        movements(plan),
+        intervals,
+        data=None if timed is None else DataCounts(untiled_cycles(plan, timed), timed.terms),
+    )
 
 
-Blocks = list[list[list[Block]]]
+@dataclass(frozen=True)
+class Blocks:
+    """The folds of every tile, those that are alike once."""
+
+    blocks: list[list[list[list[Block]]]]
+    """[batch entry][along m][along n][along k]"""
+    which: tuple[Table, Table, Table, Table]
+    """For each batch entry, tile along m, n and k, its place in ``blocks``."""
+    alike: bool
+    """Tiles of equal extents are alike."""
 
 
 def _blocks(plan: Plan) -> Blocks:
-    """The folds of every kind of tile: [m is the last][n is the last][kind of K tile]."""
+    """Tiles of equal extents take equal times: [the last along m][along n][kind of K tile]."""
     mt, nt, _ = plan.counts
     known: dict[tuple[int, int, int], Block] = {}
 
@@ -47,14 +86,78 @@ def _blocks(plan: Plan) -> Blocks:
         return known[key]
 
     kinds = range(len(plan.k_tiles.kinds))
-    return [
+    of_tiles = [
         [[block(plan.rows_m(mi), plan.rows_n(ni), kind) for kind in kinds] for ni in (0, nt - 1)]
         for mi in (0, mt - 1)
     ]
+    which = (np.zeros(plan.batch, np.int64), _is_last(mt), _is_last(nt), plan.k_tiles.which)
+    return Blocks([of_tiles], which, alike=True)
+
+
+def _is_last(count: int) -> Table:
+    last = np.zeros(count, np.int64)
+    last[-1] = 1
+    return last
+
+
+def timed_blocks(plan: Plan, timed: Streams) -> Blocks:
+    """Every tile by itself: its folds stream as long as their codes take."""
+    mt, nt, kt = plan.counts
+    uniform = _blocks(plan)
+    k_chunks = [plan.chunk_list(ki) for ki in range(kt)]
+    k_at = np.cumsum([0, *map(len, k_chunks)])
+
+    def block(batch: int, mi: int, ni: int, ki: int) -> Block:
+        m, n = plan.folds_m(mi), plan.folds_n(ni)
+        here = timed.lengths[:, batch, m.start : m.stop, n.start : n.stop, k_at[ki] : k_at[ki + 1]]
+        extents = (plan.rows_m(mi), plan.rows_n(ni))
+        counts = uniform.blocks[0][int(mi == mt - 1)][int(ni == nt - 1)][plan.k_tiles.which[ki]].counts
+        return sequence_block(plan.array, plan.demand, timed_folds(plan, extents, k_chunks[ki], here), counts)
+
+    blocks = [
+        [[[block(batch, mi, ni, ki) for ki in range(kt)] for ni in range(nt)] for mi in range(mt)]
+        for batch in range(plan.batch)
+    ]
+    which = (np.arange(plan.batch), np.arange(mt), np.arange(nt), np.arange(kt))
+    return Blocks(blocks, which, alike=False)
+
+
+def timed_folds(
+    plan: Plan, extents: tuple[int, int], chunks: Sequence[KChunk], lengths: Table
+) -> list[TimedFold]:
+    """Folds of an (m, n) tile in their order, with (levels, m folds, n folds, chunks) cycles."""
+    flow, array = plan.array.dataflow, plan.array
+    size = {"m": extents[0], "n": extents[1]}
+    by_place = lengths if flow.rows_hold == "m" else lengths.swapaxes(1, 2)
+    edges = [
+        [used for used, count in fold_edges(size[axis], held) for _ in range(count)]
+        for axis, held in ((flow.rows_hold, array.rows), (flow.cols_hold, array.cols))
+    ]
+    return [
+        TimedFold(r, c, chunk, by_place[:, i, j, k].tolist())
+        for j, c in enumerate(edges[1])
+        for i, r in enumerate(edges[0])
+        for k, chunk in enumerate(chunks)
+    ]
+
+
+def untiled_cycles(plan: Plan, timed: Streams) -> int:
+    """What the array takes when every operand is ready: the folds of the whole operation at full speed."""
+    chunks = plan.chunk_list(None)
+    demand = plan.demand.unlimited()
+    total: Block | None = None
+    for batch in range(plan.batch):
+        lengths = np.broadcast_to(timed.untiled[None, batch], (LEVELS, *timed.untiled.shape[1:]))
+        folds = timed_folds(plan, (plan.m, plan.n), chunks, lengths)
+        block = sequence_block(plan.array, demand, folds, np.zeros(len(COUNTERS), object))
+        total = block if total is None else join(plan.array, total, block)
+    assert total is not None
+    return total.end
 
 
 def prepare(plan: Plan, blocks: Blocks | None = None, *, trace: bool = False) -> tuple[Table, ...]:
     """The arguments of `tile_recurrence` for a plan."""
+    blocks = blocks or _blocks(plan)
     if max(plan.slots) > 2:
         raise ValueError(f"the recurrence keeps two tiles an operand, not {max(plan.slots)}")
     counts, strides = _loops(plan)
@@ -71,6 +174,8 @@ def prepare(plan: Plan, blocks: Blocks | None = None, *, trace: bool = False) ->
         plan.dram.latency,
         *plan.slots,
         flow.col_operand == "weights",
+        blocks.alike,
+        len(plan.k_tiles.kinds),
     ]
     traced = plan.batch * strides["batch"] if trace else 0
     return (
@@ -80,7 +185,8 @@ def prepare(plan: Plan, blocks: Blocks | None = None, *, trace: bool = False) ->
         np.array([_stays(plan, operand) for operand in range(3)], np.int64),
         plan.k_tiles.which,
         _k_same(plan.k_tiles.which),
-        _block_table(blocks or _blocks(plan)),
+        np.concatenate(blocks.which),
+        _block_table(blocks),
         _durations(plan),
         np.zeros((traced, 2), np.int64),
         np.zeros((4 * traced, 2), np.int64),
@@ -163,21 +269,23 @@ def _block_table(blocks: Blocks) -> Table:
             *block.tail,
             *block.causes.tolist(),
         ]
-        for of_m in blocks
+        for of_batch in blocks.blocks
+        for of_m in of_batch
         for of_n in of_m
         for block in of_n
     ]
-    return np.array(rows, np.int64).reshape(2, 2, len(blocks[0][0]), BLOCK_CAUSES + len(CAUSES))
+    sizes = (int(which.max()) + 1 for which in blocks.which)
+    return np.array(rows, np.int64).reshape(*sizes, BLOCK_CAUSES + len(CAUSES))
 
 
 def _totals(plan: Plan, blocks: Blocks) -> Vector:
     """Event counts of all tiles."""
-    mt, nt, _ = plan.counts
-    total = np.zeros_like(blocks[0][0][0].counts)
-    for m_tiles, of_m in zip((mt - 1, 1), blocks, strict=True):
-        for n_tiles, of_n in zip((nt - 1, 1), of_m, strict=True):
-            for block, k_tiles in zip(of_n, _tiles_of_kind(plan), strict=True):
-                total += plan.batch * m_tiles * n_tiles * k_tiles * block.counts
+    times = [np.bincount(which).tolist() for which in blocks.which]
+    total = np.zeros(len(COUNTERS), object)
+    for (b, of_batch), (i, of_m), (j, of_n), (k, of_k) in product(*(enumerate(each) for each in times)):
+        tiles = of_batch * of_m * of_n * of_k
+        if tiles:
+            total += tiles * blocks.blocks[b][i][j][k].counts
     return total
 
 

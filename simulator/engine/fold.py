@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Protocol
@@ -43,6 +43,9 @@ class Fold:
     until then."""
     stream: int
     """T': cycles of its stream, the ports' last words included."""
+    limits: Sequence[int]
+    """Where time depends on the codes: what the stream would take with the PEs alone, then decoders too, then the
+    weights' port, then the activations'."""
     timed_r: int
     timed_c: int
     first_of_tile: bool = False
@@ -89,11 +92,19 @@ class FoldSource(Protocol):
         ...
 
 
-def folds_in_order(plan: Plan) -> Iterator[Fold]:
-    """All folds: tile by tile, columns outer, rows inner, K slices innermost where K streams."""
+Times = Callable[[Step, slice, slice, KChunk, int], tuple[list[int], list[int]]]
+"""When the steps of a fold enter its PEs, and T' at each limit, by codes: from the tile's step, the fold's rows and
+columns, its chunk and where its K begins."""
+
+
+def folds_in_order(plan: Plan, times: Times | None = None) -> Iterator[Fold]:
+    """All folds: tile by tile, columns outer, rows inner, K slices innermost where K streams.
+
+    ``times``: for PEs whose time depends on the codes.
+    """
     number = 0
     for tile, step in enumerate(plan.steps()):
-        of_tile = list(_folds_of_tile(plan, tile, step))
+        of_tile = list(_folds_of_tile(plan, tile, step, times))
         of_tile[0].first_of_tile = of_tile[-1].last_of_tile = True
         for fold in of_tile:
             fold.number = number
@@ -101,7 +112,7 @@ def folds_in_order(plan: Plan) -> Iterator[Fold]:
             yield fold
 
 
-def _folds_of_tile(plan: Plan, tile: int, step: Step) -> Iterator[Fold]:
+def _folds_of_tile(plan: Plan, tile: int, step: Step, times: Times | None) -> Iterator[Fold]:
     array, flow = plan.array, plan.array.dataflow
     begin = {"m": step.mi * plan.tiling.m, "n": step.ni * plan.tiling.n, "k": step.ki * plan.tiling.k}
     size = {"m": plan.rows_m(step.mi), "n": plan.rows_n(step.ni), "k": plan.size_k(step.ki)}
@@ -121,7 +132,12 @@ def _folds_of_tile(plan: Plan, tile: int, step: Step) -> Iterator[Fold]:
                 pieces = [] if flow.preloads else _steps_of(chunk, array.lanes)
                 steps = size[flow.streams] if flow.preloads else len(pieces)
                 speed = plan.demand.intervals(array, held.stop - held.start, c, chunk)
-                enters, stream = _times(plan.array, speed.stream, speed.stream_full, steps, chunk)
+                limits: list[int] = []
+                if times is None:
+                    enters, stream = _times(plan.array, speed.stream, speed.stream_full, steps, chunk)
+                else:
+                    enters, limits = times(step, held, cols, chunk, low)
+                    stream = limits[-1]
                 yield Fold(
                     number=0,
                     tile=tile,
@@ -136,6 +152,7 @@ def _folds_of_tile(plan: Plan, tile: int, step: Step) -> Iterator[Fold]:
                     pieces=pieces,
                     enters=enters,
                     stream=stream,
+                    limits=limits,
                     timed_r=timed_r,
                     timed_c=timed_c,
                 )

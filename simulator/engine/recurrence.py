@@ -120,6 +120,7 @@ def tile_recurrence(
     stays: Table,
     k_kinds: Table,
     k_same: Table,
+    places: Table,
     blocks: Table,
     durations: Table,
     traced: Table,
@@ -129,10 +130,11 @@ def tile_recurrence(
 
     ``levels``: loops from the outermost, see `skip`. ``loops``: batch, tiles along m, n, k, and how many steps apart
     neighbours along m, n and k are. ``machine``: preloads, fold overlap, DRAM latency, slots of weights, activations
-    and outputs, column operand is weights. ``stays``: when each operand's tiles are in use; ``k_kinds``: which kind
-    each K tile is, ``k_same``: the last of the K tiles like it that follow; ``blocks``: times and causes of the folds
-    of each kind of tile; ``durations``: of DMA transfers. ``traced`` and ``moved`` take (start, end) of array and DMA;
-    when they are empty, iterations that repeat are skipped.
+    and outputs, column operand is weights, tiles of equal extents are alike, kinds of K tiles. ``stays``: when each
+    operand's tiles are in use; ``k_kinds``: which kind each K tile is, ``k_same``: the last of the K tiles like it that
+    follow; ``blocks``: times and causes of the folds of each kind of tile, ``places``: where in it each batch entry,
+    tile along m, n and k is; ``durations``: of DMA transfers. ``traced`` and ``moved`` take (start, end) of array and
+    DMA; when they are empty and tiles are alike, iterations that repeat are skipped.
 
     Returns (end, number of DMA transfers traced) and cycles by cause.
     """
@@ -140,9 +142,11 @@ def tile_recurrence(
     steps = loops[0] * mt * nt * kt
     preloads, overlap, latency = machine[0] == 1, machine[1] == 1, machine[2]
     wait_stationary = 2 if machine[6] == 1 else 3
-    kinds = blocks.shape[2]
+    kinds = machine[8]
     write_at, spill_at, first_at = 4 * kinds, 4 * kinds + 4, 4 * kinds + 8
     tracing = traced.shape[0] > 0
+    skipping = not tracing and machine[7] == 1
+    m_places, n_places, k_places = loops[0], loops[0] + mt, loops[0] + mt + nt
 
     slots = machine[3:6]
     begin = durations[first_at + 2]
@@ -155,11 +159,11 @@ def tile_recurrence(
     free = slots.copy()
     transfers = 0
     m_edge, n_edge, here_k, kind = 0, 0, 0, 0
-    previous = blocks[0, 0, 0]
+    previous = blocks[0, 0, 0, 0]
     step = -1
     while step < steps:
         if step >= 0:
-            if not tracing:
+            if skipping:
                 for level in range(4):
                     stride, count = levels[level, 0], levels[level, 1]
                     if count < REPEATS or step % stride != 0:
@@ -189,10 +193,16 @@ def tile_recurrence(
                         state[24:30] = ready.reshape(6)
                         state[30:36] = causes
             here_k = (step // loops[6]) % kt
-            m_edge = 1 if (step // loops[4]) % mt == mt - 1 else 0
-            n_edge = 1 if (step // loops[5]) % nt == nt - 1 else 0
+            here_m, here_n = (step // loops[4]) % mt, (step // loops[5]) % nt
+            m_edge = 1 if here_m == mt - 1 else 0
+            n_edge = 1 if here_n == nt - 1 else 0
             kind = (2 * m_edge + n_edge) * kinds + k_kinds[here_k]
-            block = blocks[m_edge, n_edge, k_kinds[here_k]]
+            block = blocks[
+                places[step // (mt * nt * kt)],
+                places[m_places + here_m],
+                places[n_places + here_n],
+                places[k_places + here_k],
+            ]
             available, waited = begin, 2
             for operand in range(3):
                 if tiles[OPEN_AT, operand] == step:

@@ -16,17 +16,20 @@ import numpy as np
 import numpy.typing as npt
 import simpy
 
+from simulator.array.folds import KChunk
 from simulator.array.rescale import UNIT, Operand, accumulate_scaled, correct, finish
 from simulator.array.schedule import CAUSES, COUNTERS
-from simulator.engine.accounts import Movements, account
+from simulator.engine.accounts import DataCounts, Movements, account
 from simulator.engine.controller import controller_for
+from simulator.engine.fast import untiled_cycles
 from simulator.engine.fold import Fold, Vector, folds_in_order
 from simulator.engine.program import ACTIVATIONS, OUTPUTS, START, WEIGHTS, Transfer, Visit, program, visits
 from simulator.engine.record import LayerRecord, Run
 from simulator.engine.registers import Departure, StepScales
-from simulator.mapping.plan import Plan
+from simulator.engine.streams import DataRun, counts_terms, pieces_of, step_words, streams
+from simulator.mapping.plan import Plan, Step
 from simulator.pe.arithmetic import FP32
-from simulator.pe.protocol import Function
+from simulator.pe.protocol import Function, Side
 
 
 @dataclass(frozen=True)
@@ -39,20 +42,28 @@ class Operands:
 
 
 def simulate_gemm(
-    plan: Plan, name: str, op: str, operands: Operands | None = None, *, trace: bool = False
+    plan: Plan,
+    name: str,
+    op: str,
+    operands: Operands | None = None,
+    data: DataRun | None = None,
+    *,
+    trace: bool = False,
 ) -> tuple[LayerRecord, npt.NDArray[np.float32] | None]:
     """One mapped operation, cycle by cycle; with ``operands`` also its results, FP32 (batch, m, n).
 
-    The results are what the output stage hands to the output format's quantizer.
+    The results are what the output stage hands to the output format's quantizer. ``data``: for PEs whose time depends
+    on the codes.
     """
-    return _Machine(plan, operands).run(name, op, trace)
+    return _Machine(plan, operands, data).run(name, op, trace)
 
 
 class _Machine:
     """State of one run: what is in the buffers when, what is in the array, what has been counted."""
 
-    def __init__(self, plan: Plan, operands: Operands | None) -> None:
-        self.plan, self.operands = plan, operands
+    def __init__(self, plan: Plan, operands: Operands | None, data: DataRun | None) -> None:
+        self.plan, self.operands, self.data = plan, operands, data
+        self.terms = 0
         self.steps = list(plan.steps())
         self.stays = [visits(plan, self.steps, operand) for operand in (WEIGHTS, ACTIVATIONS, OUTPUTS)]
         self.openings: dict[int, list[Visit]] = {}
@@ -93,7 +104,11 @@ class _Machine:
                 "dma": _as_runs(self.transfers),
             }
         tally = np.array([self.tally[counter] for counter in COUNTERS], object)
-        record = account(self.plan, name, op, end, self.stack, tally, self.moved, intervals)
+        by_codes = None
+        if self.data is not None:
+            untiled = untiled_cycles(self.plan, streams(self.plan, self.data))
+            by_codes = DataCounts(untiled, self.terms if counts_terms(self.plan) else 0)
+        record = account(self.plan, name, op, end, self.stack, tally, self.moved, intervals, data=by_codes)
         return record, self.results()
 
     @property
@@ -172,9 +187,41 @@ class _Machine:
         self.begins = dict(controller.begun)
 
     def folds(self) -> Iterator[Fold]:
-        for fold in folds_in_order(self.plan):
+        for fold in folds_in_order(self.plan, self.data_times if self.data else None):
             self.scaled_folds[fold.number] = fold
             yield fold
+
+    def data_times(
+        self, step: Step, rows: slice, cols: slice, chunk: KChunk, low: int
+    ) -> tuple[list[int], list[int]]:
+        """When the steps of a fold enter the PEs, and how long its stream is at each limit, from its codes."""
+        assert self.data is not None
+        plan, demand = self.plan, self.plan.demand
+        r, c = rows.stop - rows.start, cols.stop - cols.start
+        speed = demand.intervals(plan.array, r, c, chunk)
+        pieces = pieces_of(chunk, low, plan.array.lanes)
+        sides: dict[str, Vector] = {}
+        terms: dict[str, Vector] = {}
+        for side, held in ((plan.array.dataflow.row_operand, rows), (plan.array.dataflow.col_operand, cols)):
+            codes = self.block(side, held, step.batch)
+            terms[side] = self.data.timing.terms(side, codes[:, low : low + chunk.size]).sum(axis=0)
+            sides[side] = step_words(codes, pieces, plan.array.lanes)
+        self.terms += int((terms["weights"].astype(object) * terms["activations"]).sum())
+        limits = []
+        for floor in (1, demand.decode("weights"), speed.stream_weights, speed.stream_full):
+            ends = self.data.timing.ends(sides["activations"], sides["weights"], floor)
+            limits.append(int(ends[-1]))
+        return [int(end) - 1 for end in ends], limits
+
+    def block(self, side: Side, held: slice, batch: int) -> Vector:
+        """The codes that stand for what a fold holds of one operand."""
+        assert self.data is not None
+        plan = self.plan
+        axis, extent = ("m", plan.m) if side == "activations" else ("n", plan.n)
+        size = plan.array.rows if plan.array.dataflow.rows_hold == axis else plan.array.cols
+        entry = batch if side == "activations" else batch // plan.weight_reuse
+        which = self.data.codes.which(side)
+        return self.data.codes.integers(side, int(which[entry * -(-extent // size) + held.start // size]))
 
     def row_vector(self, fold: Fold, step: int) -> Vector | None:
         if self.operands is None:

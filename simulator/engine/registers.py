@@ -300,6 +300,9 @@ class OperandStationaryArray:
         R, C, L, p = array.rows, array.cols, array.lanes, array.latency
         dtype = word_type(function)
         self.row_edge = _Skew(R, p, L, dtype)
+        self.begin_edge = _Skew(R, p, 0, dtype)
+        """A stream's beginning travels ahead of its steps: PEs take their next stationary word."""
+        self.beginning = np.full((R, C), BUBBLE)
         self.load_edge = _Skew(C, 1, L, dtype)
         # Stationary words travel p cycles a row; (depth, column), row i listens at depth p * i.
         depth = p * (R - 1) + 1
@@ -321,21 +324,27 @@ class OperandStationaryArray:
         self.shapes[shape.fold] = shape
 
     def tick(
-        self, fold: int, step: int, rows: Words | None, load: tuple[int, int, Words | None]
+        self, fold: int, step: int, rows: Words | None, load: tuple[int, int, Words | None], begins: int
     ) -> list[Departure]:
-        """One cycle, in which a streamed step enters, and a stationary word row: (fold, row, words); bubbles are -1."""
+        """One cycle, in which a streamed step enters, and a stationary word row: (fold, row, words); bubbles are -1.
+
+        ``begins``: the fold whose stream begins in this cycle.
+        """
         shape = self.shapes.get(fold)
         self.row_edge.shift(fold, step, rows, shape.r if shape else 0)
+        self.begin_edge.shift(begins, 0, None, self.shapes[begins].r if begins != BUBBLE else 0)
+        self.beginning[:, 1:] = self.beginning[:, :-1].copy()
+        self.beginning[:, 0] = self.begin_edge.out[1]
         for registers, entering in zip((self.words, self.folds, self.steps), self.row_edge.out, strict=True):
             registers[:, 1:] = registers[:, :-1].copy()
             registers[:, 0] = entering
-        beyond = np.arange(self.array.cols)[None, :] >= self._by_fold(self.folds, "c")
-        live = (self.folds != BUBBLE) & ~beyond
-        starting = live & (self.steps == 0)
-        if (self.shadow_folds[starting] != self.folds[starting]).any():
+        columns = np.arange(self.array.cols)[None, :]
+        live = (self.folds != BUBBLE) & (columns < self._by_fold(self.folds, "c"))
+        starting = (self.beginning != BUBBLE) & (columns < self._by_fold(self.beginning, "c"))
+        if (self.shadow_folds[starting] != self.beginning[starting]).any():
             raise HazardError("a stream reaches a PE before its stationary word")
         self.active[starting] = self.shadow[starting]
-        self.active_folds[starting] = self.folds[starting]
+        self.active_folds[starting] = self.beginning[starting]
         if (self.active_folds[live] != self.folds[live]).any():
             raise HazardError("a PE holds the stationary word of another fold")
         self._compute(live)

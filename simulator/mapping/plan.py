@@ -16,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from simulator.array import Array, Demand, KRun, chunk_k
+from simulator.array import Array, Demand, KChunk, KRun, chunk_k
 from simulator.formats import Format
 from simulator.memory import FlatDram
 from simulator.units import ceil_div
@@ -120,6 +120,8 @@ class Plan:
     """Lanes of the vector unit, which scales and rounds results while they are written back."""
     vector_visits: int
     """Visits of vector lanes before the array starts: sums for zero points, what the PEs want prepared."""
+    by_codes: bool
+    """Time depends on the codes: tiles are whole blocks of what a fold holds, and whole steps."""
     clock_gating: bool
     """PEs without work pay no clock energy."""
     activity: Activity
@@ -160,6 +162,22 @@ class Plan:
     def chunks(self, low: int, high: int) -> tuple[KRun, ...]:
         """K in [low, high) as folds take it."""
         return chunk_k(low, high, self.edges, self.k_limit, inside=self.array.scales_inside)
+
+    def chunk_list(self, ki: int | None) -> list[KChunk]:
+        """The chunks of one K tile, or of all K in one, in order."""
+        runs = self.chunks(0, self.k) if ki is None else self.k_tile(ki).runs
+        return [chunk for run in runs for _ in range(run.count) for chunk in run.pattern]
+
+    def folds_m(self, mi: int) -> range:
+        """Blocks of m (what a fold holds of it) that a tile covers; tiles are whole blocks where time is by codes."""
+        return self._folds(mi, self.tiling.m, self.m, "m")
+
+    def folds_n(self, ni: int) -> range:
+        return self._folds(ni, self.tiling.n, self.n, "n")
+
+    def _folds(self, index: int, tile: int, extent: int, axis: str) -> range:
+        held = self.array.rows if self.array.dataflow.rows_hold == axis else self.array.cols
+        return range(index * tile // held, ceil_div(min((index + 1) * tile, extent), held))
 
     def k_tile(self, ki: int) -> KTile:
         """The K tile with this index."""

@@ -103,6 +103,7 @@ def _untiled(gemm: Gemm, accelerator: Accelerator, weights: Format, activations:
         slots=slots,
         vector_lanes=accelerator.vector.lanes,
         vector_visits=visits,
+        by_codes=pe.data_timing(weights, activations) is not None,
         clock_gating=accelerator.array.clock_gating,
         activity=tuple(
             (counted, tuple(events.items()))
@@ -139,7 +140,7 @@ def _chosen(plan: Plan, accelerator: Accelerator, name: str) -> Tiling:
     rooms = [
         getattr(accelerator.buffers, buffer).tile_bits for buffer in ("weights", "activations", "outputs")
     ]
-    for whole_folds in (True, False):
+    for whole_folds in (True,) if plan.by_codes else (True, False):
         sizes = (
             _sizes(plan, "m", wanted.tile_m, whole_folds),
             _sizes(plan, "n", wanted.tile_n, whole_folds),
@@ -169,11 +170,23 @@ def _best(plan: Plan, m: Column, n: Column, k: Column, orders: Sequence[str]) ->
 def _sizes(plan: Plan, axis: str, wanted: int | None, whole_folds: bool) -> list[int]:
     """Tile sizes worth a look along m or n: whole folds; else parts of one."""
     total = plan.m if axis == "m" else plan.n
-    if wanted is not None:
-        return [min(wanted, total)]
     flow = plan.array.dataflow
     unit = plan.array.rows if axis == flow.rows_hold else plan.array.cols
+    if wanted is not None:
+        _check_whole(plan, f"tile_{axis}", wanted, unit, total)
+        return [min(wanted, total)]
     return _parts(unit, total) if whole_folds else _parts(1, min(total, unit))
+
+
+def _check_whole(plan: Plan, key: str, wanted: int, unit: int, total: int) -> None:
+    """Raises InputError where time depends on the codes and a tile is no whole number of folds or steps."""
+    if plan.by_codes and wanted < total and wanted % unit:
+        raise InputError(
+            "cuts what one fold of PEs with data-dependent time holds",
+            key=f"mapping.{key}",
+            value=wanted,
+            allowed=f"multiples of {unit}",
+        )
 
 
 def _parts(unit: int, total: int) -> list[int]:
@@ -198,6 +211,8 @@ def _k_sizes(plan: Plan, wanted: int | None, name: str, whole_folds: bool) -> li
     whole_groups = lcm(*(size for size, _ in grouped))
     if wanted is not None:
         size = min(wanted, plan.k)
+        if not grouped:
+            _check_whole(plan, "tile_k", wanted, plan.array.lanes, plan.k)
         if cuts_groups(size):
             raise InputError(
                 f"{name}: tile_k cuts a scale group",

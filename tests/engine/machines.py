@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 from hypothesis import strategies as st
 
-from simulator.arch import load_accelerator
+import toy_pes  # noqa: F401 - announces its families
+from simulator.arch import Accelerator, load_accelerator
 from simulator.array.rescale import operand
 from simulator.engine.reference import Operands
 from simulator.errors import InputError
@@ -78,12 +79,17 @@ def buffers(draw: st.DrawFn, *, widths: list[int]) -> dict[str, Any]:
 
 
 @st.composite
-def accelerators(draw: st.DrawFn, pairs: list[tuple[str, str]]) -> tuple[dict[str, Any], tuple[str, str]]:
-    """An accelerator's mapping, and formats (weights, activations) that it takes."""
+def accelerators(
+    draw: st.DrawFn, pairs: list[tuple[str, str]], family: str = "mac"
+) -> tuple[dict[str, Any], tuple[str, str]]:
+    """An accelerator's mapping, and formats (weights, activations) that it takes. ``family``: mac, or one of
+    `toy_pes`."""
     weights, activations = draw(st.sampled_from(pairs))
     elements = [get_format(weights).element, get_format(activations).element]
     integers = all(element.is_integer for element in elements)
-    dataflow = draw(st.sampled_from(["os", "ws", "is", "broadcast"]))
+    inside = family != "mac" and draw(st.booleans())
+    flows = ["os", "broadcast"] if inside else ["os", "ws", "is", "broadcast"]
+    dataflow = "broadcast" if family == "data_toy" else draw(st.sampled_from(flows))
     array = {
         "dataflow": dataflow,
         "rows": draw(st.integers(1, 5)),
@@ -97,7 +103,7 @@ def accelerators(draw: st.DrawFn, pairs: list[tuple[str, str]]) -> tuple[dict[st
         array["os_drain"] = draw(st.sampled_from(["bus", "shift"]))
         array["rows_hold"] = draw(st.sampled_from(["m", "n"]))
     pe = {
-        "family": "mac",
+        "family": family,
         "weights": [elements[0].name],
         "activations": [elements[1].name],
         "accumulator": draw(st.sampled_from(["int32", "int20", "int64", "fp32"] if integers else ["fp32"])),
@@ -106,14 +112,27 @@ def accelerators(draw: st.DrawFn, pairs: list[tuple[str, str]]) -> tuple[dict[st
         "adder_tree_stages": draw(st.integers(0, 2)),
         "initiation_interval": draw(st.integers(1, 3)),
     }
+    if family != "mac":
+        pe |= {
+            "inside": inside,
+            "group_cycles": draw(st.integers(0, 12)) if inside else 0,
+            "weight_decode": draw(st.sampled_from([1, 1, 4])),
+            "activation_decode": draw(st.sampled_from([1, 1, 3])),
+            "passes": draw(st.sampled_from([0, 2])),
+        }
+    if family == "data_toy":
+        pe |= {"by_weights": draw(st.booleans()), "by_activations": draw(st.booleans())}
+        pe |= {"group_cycles": 0, "inside": False}
     mapping: dict[str, Any] = {}
     if draw(st.booleans()):
         mapping["order"] = draw(st.sampled_from(["nmk", "mnk", "nkm", "mkn", "knm", "kmn"]))
     for axis in ("m", "n"):
         if draw(st.booleans()):
-            mapping[f"tile_{axis}"] = draw(st.integers(1, 6))
+            whole = array["rows" if array.get("rows_hold", "m") == axis else "cols"]
+            mapping[f"tile_{axis}"] = draw(st.integers(1, 6)) * (whole if family == "data_toy" else 1)
     if draw(st.booleans()):
-        mapping["tile_k"] = draw(st.sampled_from([8, 16, 32, 40]))
+        tile_k = draw(st.sampled_from([8, 16, 32, 40]))
+        mapping["tile_k"] = tile_k * (pe["lanes"] if family == "data_toy" else 1)
     data = description(
         array=array,
         pe=pe,
@@ -133,15 +152,24 @@ def accelerators(draw: st.DrawFn, pairs: list[tuple[str, str]]) -> tuple[dict[st
 
 
 @st.composite
-def plans(draw: st.DrawFn, pairs: list[tuple[str, str]], *, most: int = 14) -> Plan:
+def plans(draw: st.DrawFn, pairs: list[tuple[str, str]], *, most: int = 14, family: str = "mac") -> Plan:
     """A small GEMM mapped to a random accelerator; tilings that do not fit are drawn again."""
-    data, (weights, activations) = draw(accelerators(pairs))
+    return draw(mapped(pairs, most=most, family=family))[0]
+
+
+@st.composite
+def mapped(
+    draw: st.DrawFn, pairs: list[tuple[str, str]], *, most: int = 14, family: str = "mac"
+) -> tuple[Plan, Accelerator]:
+    """A plan and the accelerator it is for."""
+    data, (weights, activations) = draw(accelerators(pairs, family))
     m, n = draw(st.integers(1, most)), draw(st.integers(1, most))
     k = draw(st.integers(1, 3 * most))
     batch = draw(st.sampled_from([1, 1, 2]))
     workload = gemm_workload(m, k, n, weights=weights, activations=activations, batch=batch)
     try:
-        return plan_gemm(workload.gemms[0], load_accelerator(data))
+        accelerator = load_accelerator(data)
+        return plan_gemm(workload.gemms[0], accelerator), accelerator
     except InputError as refusal:
         from hypothesis import assume
 

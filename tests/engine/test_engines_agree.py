@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
+import numpy as np
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from machines import FLOAT_PAIRS, INTEGER_PAIRS, description, plans
+from machines import FLOAT_PAIRS, INTEGER_PAIRS, description, mapped, plans
 
-from simulator.arch import load_accelerator
+from simulator.arch import Accelerator, load_accelerator
 from simulator.engine import fast, reference
-from simulator.engine.record import expand
+from simulator.engine.record import LayerRecord, expand
 from simulator.engine.recurrence import tile_recurrence
+from simulator.engine.streams import DataRun
 from simulator.mapping import Plan, plan_gemm
 from simulator.workload import gemm_workload
 
@@ -38,10 +40,76 @@ RELAXED = settings(
 def test_engines_agree_on_every_interval_and_count(plan: Plan) -> None:
     quick = fast.simulate_gemm(plan, "x", "gemm", trace=True)
     slow, _ = reference.simulate_gemm(plan, "x", "gemm", trace=True)
+    check_equal(quick, slow)
+
+
+def check_equal(quick: LayerRecord, slow: LayerRecord) -> None:
     for field in FIELDS:
         assert getattr(quick, field) == getattr(slow, field), field
     for resource in ("array", "dma"):
         assert list(expand(quick.intervals[resource])) == list(expand(slow.intervals[resource]))
+
+
+@RELAXED
+@given(plan=plans(INTEGER_PAIRS, family="toy"), heads=st.sampled_from([1, 3]))
+def test_engines_agree_on_serial_pes_with_decoders_and_scales_inside(plan: Plan, heads: int) -> None:
+    plan = replace(plan, batch=plan.batch * heads, weight_reuse=heads)
+    quick = fast.simulate_gemm(plan, "x", "gemm", trace=True)
+    slow, _ = reference.simulate_gemm(plan, "x", "gemm", trace=True)
+    check_equal(quick, slow)
+    assert sum(quick.cycle_stack.values()) == quick.cycles
+    assert replace(quick, intervals={}) == fast.simulate_gemm(plan, "x", "gemm")
+
+
+@dataclass
+class RandomCodes:
+    """Small integers, some rows of which stand for others, as in a sampled tensor."""
+
+    plan: Plan
+    seed: int
+    share: int
+
+    def which(self, side: str) -> np.ndarray:
+        axis, extent, batches = ("m", self.plan.m, self.plan.batch)
+        if side == "weights":
+            axis, extent, batches = "n", self.plan.n, -(-self.plan.batch // self.plan.weight_reuse)
+        held = self.plan.array.rows if self.plan.array.dataflow.rows_hold == axis else self.plan.array.cols
+        self.last = extent % held
+        blocks = batches * -(-extent // held)
+        which = np.arange(blocks)
+        full = np.flatnonzero((which + 1) % -(-extent // held) != 0) if self.last else which
+        which[full] = full[np.arange(len(full)) % max(1, len(full) // self.share)] if len(full) else []
+        return which
+
+    def integers(self, side: str, block: int) -> np.ndarray:
+        axis, extent = ("m", self.plan.m) if side == "activations" else ("n", self.plan.n)
+        held = self.plan.array.rows if self.plan.array.dataflow.rows_hold == axis else self.plan.array.cols
+        of_entry = -(-extent // held)
+        rows = min(held, extent - block % of_entry * held)
+        random = np.random.default_rng([self.seed, len(side), block])
+        return random.integers(-127, 128, (rows, self.plan.k)) >> random.integers(0, 7, (rows, 1))
+
+
+@settings(RELAXED, max_examples=200)
+@given(
+    drawn=mapped(INTEGER_PAIRS, family="data_toy"),
+    heads=st.sampled_from([1, 3]),
+    seed=st.integers(0, 99),
+    share=st.sampled_from([1, 1, 2, 3]),
+)
+def test_engines_agree_on_time_by_codes(
+    drawn: tuple[Plan, Accelerator], heads: int, seed: int, share: int
+) -> None:
+    plan, accelerator = drawn
+    plan = replace(plan, batch=plan.batch * heads, weight_reuse=heads)
+    timing = accelerator.element.data_timing(plan.weights, plan.activations)
+    assert timing is not None
+    data = DataRun(timing, RandomCodes(plan, seed, share))
+    quick = fast.simulate_gemm(plan, "x", "gemm", data, trace=True)
+    slow, _ = reference.simulate_gemm(plan, "x", "gemm", data=data, trace=True)
+    check_equal(quick, slow)
+    assert sum(quick.cycle_stack.values()) == quick.cycles
+    assert replace(quick, intervals={}) == fast.simulate_gemm(plan, "x", "gemm", data)
 
 
 @settings(RELAXED, max_examples=300)

@@ -1,0 +1,188 @@
+"""Time that depends on codes: how long every fold of an operation streams.
+
+For PEs with `data_timing`, in arrays with stationary outputs and broadcast operands. A block is what one fold holds
+along m or n; the time of a fold follows from one block of activations and one of weights.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from simulator.array import fold_edges
+from simulator.array.folds import KChunk
+from simulator.mapping import Plan
+from simulator.pe.arithmetic import Integers
+from simulator.pe.protocol import Cycles, DataTiming, Side
+
+LEVELS = 4
+"""Limits of a step, one on top of the other: the PEs, decoders at the edge, the weights' port, the activations'."""
+Pieces = list[tuple[int, int]]
+
+
+class Codes(Protocol):
+    """Element integers of an operation's operands as they reach the PEs, block by block."""
+
+    def which(self, side: Side) -> npt.NDArray[np.intp]:
+        """(batch entries * blocks of each,) -> the block whose values stand for it: itself unless the tensor is
+        sampled. Weights that batch entries share have one batch entry."""
+        ...
+
+    def integers(self, side: Side, block: int) -> Integers:
+        """(rows, k) of one block."""
+        ...
+
+
+@dataclass(frozen=True)
+class DataRun:
+    """What an engine needs to time an operation by its codes."""
+
+    timing: DataTiming
+    codes: Codes
+
+
+@dataclass(frozen=True, eq=False)
+class Streams:
+    """Cycles of all folds' streams, and what the codes made the PEs do."""
+
+    lengths: npt.NDArray[np.int64]
+    """(LEVELS, batch, m blocks, n blocks, K chunks)"""
+    untiled: npt.NDArray[np.int64]
+    """(batch, m blocks, n blocks, K chunks) at full speed, K cut by scale groups alone."""
+    terms: int
+
+
+def pieces_of(chunk: KChunk, low: int, lanes: int) -> Pieces:
+    """(begin, size) of the K of each step of a chunk that begins at ``low``."""
+    if not chunk.groups:
+        return [(low + at, min(lanes, chunk.size - at)) for at in range(0, chunk.size, lanes)]
+    pieces = []
+    for size, count in chunk.groups:
+        for _ in range(count):
+            pieces += [(low + at, min(lanes, size - at)) for at in range(0, size, lanes)]
+            low += size
+    return pieces
+
+
+def step_words(rows: Integers, pieces: Pieces, lanes: int) -> Integers:
+    """(rows, k) as (rows, steps, lanes); the lanes that a short step leaves empty hold zeros."""
+    begin, count = pieces[0][0], len(pieces)
+    if all(size == lanes for _, size in pieces[:-1]):
+        flat = rows[:, begin : pieces[-1][0] + pieces[-1][1]]
+        missing = count * lanes - flat.shape[1]
+        return np.pad(flat, ((0, 0), (0, missing))).reshape(len(rows), count, lanes)
+    words = np.zeros((len(rows), count, lanes), rows.dtype)
+    for step, (low, size) in enumerate(pieces):
+        words[:, step, :size] = rows[:, low : low + size]
+    return words
+
+
+def streams(plan: Plan, data: DataRun) -> Streams:
+    """The streams of every fold of a mapped operation."""
+    tiled = _placed([chunk for ki in range(plan.counts[2]) for chunk in plan.chunk_list(ki)])
+    whole = _placed(plan.chunk_list(None))
+    lanes = plan.array.lanes
+    pieces = [piece for chunk, low in tiled for piece in pieces_of(chunk, low, lanes)]
+    profiles: dict[Side, npt.NDArray[np.generic]] = {}
+    indices: dict[Side, npt.NDArray[np.intp]] = {}
+    terms: dict[Side, npt.NDArray[np.object_]] = {}
+    sides: tuple[Side, Side] = ("activations", "weights")
+    for side in sides:
+        used, found = np.unique(data.codes.which(side), return_inverse=True)
+        shared = 1 if side == "activations" else plan.weight_reuse
+        of_batch = found.reshape(-(-plan.batch // shared), -1)[np.arange(plan.batch) // shared]
+        if counts_terms(plan):
+            terms[side] = _terms(data, side, used)[of_batch].sum(axis=1)
+        if side in data.timing.depends_on:
+            indices[side] = of_batch
+        else:
+            used, indices[side] = used[:1], np.zeros_like(of_batch)
+        profiles[side] = np.concatenate(
+            [
+                data.timing.profile(side, _block_words(plan, data, side, block, pieces)[None])
+                for block in used.tolist()
+            ]
+        )
+    bounds = _bounds([len(pieces_of(chunk, low, lanes)) for chunk, low in tiled])
+    lengths = _expanded(data, profiles, indices, bounds, _floors(plan, [chunk for chunk, _ in tiled]))
+    untiled = lengths[0]
+    if plan.counts[2] > 1:
+        bounds = _bounds([len(pieces_of(chunk, low, lanes)) for chunk, low in whole])
+        none = np.ones((1, *lengths.shape[2:4], len(whole)), np.int64)
+        untiled = _expanded(data, profiles, indices, bounds, none)[0]
+    return Streams(lengths, untiled, int((terms["activations"] * terms["weights"]).sum()) if terms else 0)
+
+
+def _block_words(plan: Plan, data: DataRun, side: Side, block: int, pieces: Pieces) -> Integers:
+    """(vectors, steps, lanes) of a block; a short block is filled with zeros, which are never the slowest."""
+    words = step_words(data.codes.integers(side, block), pieces, plan.array.lanes)
+    axis = "m" if side == "activations" else "n"
+    held = plan.array.rows if plan.array.dataflow.rows_hold == axis else plan.array.cols
+    return np.pad(words, ((0, held - len(words)), (0, 0), (0, 0)))
+
+
+def counts_terms(plan: Plan) -> bool:
+    """The PE family prices what the codes make of the products."""
+    return any(counted == "term" for counted, _ in plan.activity)
+
+
+def _terms(data: DataRun, side: Side, blocks: npt.NDArray[np.intp]) -> npt.NDArray[np.object_]:
+    """(blocks, k): terms of all rows of each block."""
+    found = [
+        data.timing.terms(side, data.codes.integers(side, block)).sum(axis=0) for block in blocks.tolist()
+    ]
+    return np.stack(found).astype(object)
+
+
+def _placed(chunks: list[KChunk]) -> list[tuple[KChunk, int]]:
+    """Chunks of K that follow each other, and where they begin."""
+    begins = np.cumsum([0, *(chunk.size for chunk in chunks)]).tolist()
+    return list(zip(chunks, begins[:-1], strict=True))
+
+
+def _bounds(steps: list[int]) -> Cycles:
+    return np.concatenate(([0], np.cumsum(steps))).astype(np.int64)
+
+
+def _floors(plan: Plan, chunks: list[KChunk]) -> Cycles:
+    """(LEVELS, m blocks, n blocks, chunks): cycles that a step takes at least."""
+    flow, array = plan.array.dataflow, plan.array
+    rows, cols = (
+        [used for used, count in fold_edges(extent, size) for _ in range(count)]
+        for extent, size in (
+            (getattr(plan, flow.rows_hold), array.rows),
+            (getattr(plan, flow.cols_hold), array.cols),
+        )
+    )
+    known: dict[tuple[int, int, KChunk], tuple[int, int, int, int]] = {}
+    floors = np.empty((LEVELS, len(rows), len(cols), len(chunks)), np.int64)
+    for i, r in enumerate(rows):
+        for j, c in enumerate(cols):
+            for k, chunk in enumerate(chunks):
+                if (r, c, chunk) not in known:
+                    speed = plan.demand.intervals(array, r, c, chunk)
+                    own = (1, plan.demand.decode("weights"), speed.stream_weights, speed.stream_full)
+                    known[r, c, chunk] = own
+                floors[:, i, j, k] = known[r, c, chunk]
+    return floors if flow.rows_hold == "m" else floors.swapaxes(1, 2)
+
+
+def _expanded(
+    data: DataRun,
+    profiles: dict[Side, npt.NDArray[np.generic]],
+    indices: dict[Side, npt.NDArray[np.intp]],
+    bounds: Cycles,
+    floors: Cycles,
+) -> npt.NDArray[np.int64]:
+    """(levels, batch, m blocks, n blocks, chunks): the streams of the different blocks, put where they apply."""
+    found = np.empty((len(floors), len(indices["weights"]), *floors.shape[1:]), np.int64)
+    for floor in np.unique(floors).tolist():
+        table = data.timing.streams(profiles["activations"], profiles["weights"], bounds, floor)
+        for batch in range(found.shape[1]):
+            here = table[np.ix_(indices["activations"][batch], indices["weights"][batch])]
+            for level in range(len(floors)):
+                np.copyto(found[level, batch], here, where=floors[level] == floor)
+    return found
