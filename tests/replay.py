@@ -1,0 +1,613 @@
+"""Replay the compute cycles of two research simulators of bit-serial machines through the functions of this one.
+
+    python tests/replay.py dnnsim --inputs inputs.npz --cases dnnsim_cases.csv
+    python tests/replay.py bitsim --inputs inputs.npz --cases bitsim_cases.csv
+
+prints one count for each row of the cases, in order, as a JSON list. The inputs hold, for each layer, int16 arrays
+`network/layer/act`, `network/layer/wgt` and `network/layer/meta` = [stride, padding, activation bits, weight bits];
+convolutions (1, C, X, Y) with (M, C, KX, KY), fully connected layers (1, C) with (M, C).
+
+DNNsim (github.com/isakedo/DNNsim, commit 4748a60): Stripes, Loom, ShapeShifter, Bit-Pragmatic, Laconic beside
+DaDianNao, and Bit-Tactical's weight scheduling. BitSim (github.com/yc2367/BitSim, commit 6845fad; the simulator of
+Chen et al., BBS, MICRO 2024): Stripes, Pragmatic, Bitlet, BitWave, BitVert. What these two count and no hardware does
+stands here, and nowhere in `simulator`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import math
+import re
+import sys
+import zipfile
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # runs in a checkout, installed or not
+
+from simulator.errors import InputError, nearest
+from simulator.pe.serial import kernels, sync
+from simulator.pe.serial.terms import Recoding
+
+Array = npt.NDArray[Any]
+Row = Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Layer:
+    activations: Array
+    """(1, C, X, Y), padded; or (1, C)."""
+    weights: Array
+    """(M, C, KX, KY) or (M, C)."""
+    stride: int
+    activation_bits: int
+    weight_bits: int
+
+    @property
+    def linear(self) -> bool:
+        return self.weights.ndim == 2
+
+    @property
+    def outputs(self) -> tuple[int, int]:
+        """Positions along the two spatial axes."""
+        x, y = (
+            (size - kernel) // self.stride + 1
+            for size, kernel in zip(self.activations.shape[2:], self.weights.shape[2:], strict=True)
+        )
+        return x, y
+
+
+class Options:
+    """The parameters of one row; an empty cell is an absent one."""
+
+    def __init__(self, row: Row) -> None:
+        self._row = row
+
+    def number(self, name: str, default: int | None = None, *, least: int = 1) -> int:
+        text = self._text(name, None if default is None else str(default))
+        try:
+            value = float(text)
+        except ValueError:
+            value = math.nan
+        if value != math.floor(value) or value < least:  # NaN too
+            raise InputError(
+                "not a parameter", key=name, value=text, allowed=f"an integer of at least {least}"
+            )
+        return int(value)
+
+    def fraction(self, name: str) -> float:
+        text = self._text(name)
+        try:
+            value = float(text)
+        except ValueError:
+            value = math.nan
+        if not 0 <= value <= 1:
+            raise InputError("not a fraction", key=name, value=text, allowed="0 to 1")
+        return value
+
+    def flag(self, name: str) -> bool:
+        text = self._text(name, "False")
+        known = {"true": True, "1": True, "1.0": True, "false": False, "0": False, "0.0": False}
+        if text.lower() not in known:
+            raise InputError("not a flag", key=name, value=text, allowed="True, False")
+        return known[text.lower()]
+
+    def choice(self, name: str, allowed: tuple[str, ...], default: str | None = None) -> str:
+        text = self._text(name, default)
+        if text not in allowed:
+            raise InputError("no such choice", key=name, value=text, allowed=nearest(text, allowed))
+        return text
+
+    def _text(self, name: str, default: str | None = None) -> str:
+        text = (self._row.get(name) or "").strip()
+        if text in ("", "nan", "None"):
+            if default is None:
+                raise InputError("the row does not say it", key=name)
+            return default
+        return text
+
+
+# DNNsim
+
+
+@dataclass(frozen=True)
+class Work:
+    """A layer as DNNsim's output-stationary schedule cuts it: window sets, in each filter sets, in each steps."""
+
+    layer: Layer
+    options: Options
+    windows: Array
+    """(windows, steps, lanes); the one row of activations of a linear layer."""
+    filters: Array
+    """(filters, steps, lanes)."""
+    columns: int
+    """Windows side by side."""
+    rows: int
+    """Filters side by side in one tile."""
+    tiles: int
+    pe_width: int
+
+    @property
+    def steps(self) -> int:
+        return int(self.filters.shape[1])
+
+    @property
+    def window_sets(self) -> list[Array]:
+        return [self.windows[i : i + self.columns] for i in range(0, len(self.windows), self.columns)]
+
+    @property
+    def filter_sets(self) -> list[Array]:
+        """Tiles take neighbouring filters and wait for each other: one set of all of theirs."""
+        rows = self.rows * self.tiles
+        return [self.filters[i : i + rows] for i in range(0, len(self.filters), rows)]
+
+    @property
+    def activation_blocks(self) -> int:
+        return -(-self.layer.activation_bits // self.pe_width)
+
+    @property
+    def weight_blocks(self) -> int:
+        return -(-self.layer.weight_bits // self.pe_width)
+
+    def blocks(self, vectors: Array, count: int, *, signed: bool) -> Array:
+        """(count * vectors, steps, lanes): values wider than a PE as pieces of its width, low piece first, each in a
+        column or row of its own. ``signed``: every piece counts as two's complement, the lower ones too."""
+        pieces = vectors.astype(np.int32)[:, None] >> (self.pe_width * np.arange(count))[:, None, None]
+        pieces &= (1 << self.pe_width) - 1
+        if signed:
+            half = 1 << (self.pe_width - 1)
+            pieces = (pieces ^ half) - half
+        return pieces.reshape(-1, *vectors.shape[1:])
+
+    def magnitudes(self, vectors: Array, count: int) -> Array:
+        return self.blocks(np.abs(vectors.astype(np.int32)), count, signed=False)
+
+    def linear_steps(self, step_cycles: Callable[[Array, Array], Array]) -> Array:
+        """(filter sets * steps,) from the cycles (steps,) of (activations, filters of the set).
+
+        Step t of the activations lies in column t modulo columns. A PE reads the column of the step counted through all
+        filter sets: where the two differ, it finds zeros.
+        """
+        present, absent = self.windows, np.zeros_like(self.windows)
+        return np.concatenate(
+            [
+                step_cycles(present if index * self.steps % self.columns == 0 else absent, filters)
+                for index, filters in enumerate(self.filter_sets)
+            ]
+        )
+
+
+def staggered(cycles: Array, columns: int) -> int:
+    """Cycles of a linear layer: steps go to columns in turn, one a cycle at most, a column busy for its step."""
+    now = 0
+    ends = [0] * columns
+    for step, busy in enumerate(cycles.tolist()):
+        now = max(now, ends[step % columns])
+        ends[step % columns] = now + busy
+        now += 1
+    return max(ends)
+
+
+def run_ahead(sets: list[Array], repeats: int, registers: int) -> int:
+    """Cycles of all window sets, each (steps, columns) and passed once for each filter set, with column registers."""
+    stream = np.concatenate([cycles for cycles in sets for _ in range(repeats)])[None]
+    bounds = np.array([0, stream.shape[1]])
+    return int(kernels.column_register_streams(stream, registers, bounds, 0)[0, 0])
+
+
+def dadiannao(work: Work) -> int:
+    if work.layer.linear:
+        return len(work.filter_sets) * work.steps
+    return len(work.window_sets) * len(work.filter_sets) * work.steps
+
+
+def stripes(work: Work) -> int:
+    bits = min(work.layer.activation_bits, work.pe_width)
+    if work.layer.linear:
+        return staggered(np.full(dadiannao(work), bits), work.columns)
+    return dadiannao(work) * bits
+
+
+def loom(work: Work) -> int:
+    bits = work.options.number("pe_serial_bits", 1)
+    trim = work.options.flag("minor_bit")
+    group = work.options.number("group_size", 1)
+    dynamic = work.options.flag("dynamic_weights")
+    signed_activations = bool(work.layer.activations.min() < 0)
+    signed_weights = bool(work.layer.weights.min() < 0)
+
+    def group_widths(vectors: Array, count: int, signed: bool) -> Array:
+        pieces = work.blocks(vectors, count, signed=signed)
+        return kernels.group_widths(pieces, signed=signed, vectors_per_group=group, trim_zeros=trim)
+
+    def weight_cycles(filters: Array) -> Array:
+        if not dynamic:
+            return np.full(work.steps, work.layer.weight_bits)
+        tiles = [filters[i : i + work.rows] for i in range(0, len(filters), work.rows)]
+        return np.concatenate([group_widths(tile, work.weight_blocks, signed_weights) for tile in tiles]).max(
+            axis=0
+        )
+
+    def linear(activations: Array, filters: Array) -> Array:
+        widths = group_widths(activations, work.activation_blocks, signed_activations)
+        written = widths[
+            : work.activation_blocks // group
+        ]  # the width of a group that is not full is not kept: 0
+        slowest = written.max(axis=0, initial=0)
+        return sync.serial_width(slowest, bits) * weight_cycles(filters)
+
+    if work.layer.linear:
+        return staggered(work.linear_steps(linear), work.columns)
+    activations = np.stack(
+        [
+            group_widths(windows, work.activation_blocks, signed_activations).max(axis=0)
+            for windows in work.window_sets
+        ]
+    )
+    weights = np.stack([weight_cycles(filters) for filters in work.filter_sets])
+    bounds = np.array([0, work.steps])
+    return int(kernels.product_streams(sync.serial_width(activations, bits), weights, bounds, 0).sum())
+
+
+def shapeshifter(work: Work) -> int:
+    trim = work.options.flag("minor_bit")
+    group = work.options.number("group_size", 1)
+    registers = work.options.number("column_registers", 0, least=0)
+    signed = bool(work.layer.activations.min() < 0)
+
+    def group_widths(vectors: Array) -> Array:
+        pieces = work.blocks(vectors, work.activation_blocks, signed=signed)
+        return kernels.group_widths(pieces, signed=signed, vectors_per_group=group, trim_zeros=trim)
+
+    if work.layer.linear:
+        return staggered(
+            work.linear_steps(lambda activations, _: group_widths(activations).max(axis=0)), work.columns
+        )
+    sets = [group_widths(windows) for windows in work.window_sets]
+    if not registers:
+        return sum(int(widths.max(axis=0).sum(dtype=np.int64)) for widths in sets) * len(work.filter_sets)
+    groups = -(-work.columns * work.activation_blocks // group)
+    padded = []
+    for windows, widths in zip(work.window_sets, sets, strict=True):
+        every = np.zeros((work.steps, groups), np.int64)
+        every[:, : len(widths)] = widths.T
+        if len(widths) < groups and len(windows) * work.activation_blocks % group == 0:
+            every[:, len(widths)] = 1 + (
+                trim and signed
+            )  # the group begun after the last window is counted, empty
+        padded.append(every)
+    return run_ahead(padded, len(work.filter_sets), registers)
+
+
+def bit_pragmatic(work: Work) -> int:
+    recoding: Recoding = "booth_like" if work.options.flag("booth_encoding") else "none"
+    first_stage_bits = work.options.number("bits_first_stage", least=0)
+    registers = work.options.number("column_registers", 0, least=0)
+
+    def cycles(vectors: Array) -> Array:
+        pieces = work.magnitudes(vectors, work.activation_blocks)
+        return kernels.two_stage_cycles(pieces, first_stage_bits=first_stage_bits, recoding=recoding)
+
+    if work.layer.linear:
+        return staggered(
+            work.linear_steps(lambda activations, _: cycles(activations).max(axis=0)), work.columns
+        )
+    sets = [cycles(windows) for windows in work.window_sets]
+    if not registers:
+        return sum(int(each.max(axis=0).sum(dtype=np.int64)) for each in sets) * len(work.filter_sets)
+    columns = work.columns * work.activation_blocks
+    padded = [np.pad(each.T, ((0, 0), (0, columns - len(each)))) for each in sets]
+    return run_ahead(padded, len(work.filter_sets), registers)
+
+
+def laconic(work: Work) -> int:
+    recoding: Recoding = "booth_like" if work.options.flag("booth_encoding") else "none"
+
+    def terms(vectors: Array, count: int) -> Array:
+        return kernels.lane_terms(work.magnitudes(vectors, count), recoding=recoding)
+
+    def linear(activations: Array, filters: Array) -> Array:
+        a, w = terms(activations, work.activation_blocks), terms(filters, work.weight_blocks)
+        return np.maximum(sync.product_cycles(a, w), 1)
+
+    if work.layer.linear:
+        return staggered(work.linear_steps(linear), work.columns)
+    activations = np.stack([terms(windows, work.activation_blocks) for windows in work.window_sets])
+    weights = np.stack([terms(filters, work.weight_blocks) for filters in work.filter_sets])
+    return int(kernels.product_streams(activations, weights, np.array([0, work.steps]), 1).sum())
+
+
+DNNSIM = {
+    "DaDianNao": dadiannao,
+    "Stripes": stripes,
+    "Loom": loom,
+    "ShapeShifter": shapeshifter,
+    "BitPragmatic": bit_pragmatic,
+    "Laconic": laconic,
+}
+
+
+def dnnsim(row: Row, layer: Layer) -> int | None:
+    """Compute cycles of one row; None for Bit-Tactical, whose weight schedule belongs to the sparse families."""
+    options = Options(row)
+    machine = DNNSIM[options.choice("architecture", tuple(DNNSIM))]
+    lanes = options.number("lanes", 16)
+    pe_width = options.number("pe_width", 16)
+    columns = options.number("columns") // -(-layer.activation_bits // pe_width)
+    rows = options.number("rows") // -(-layer.weight_bits // pe_width)
+    if not columns or not rows:
+        raise InputError("too few columns or rows for values wider than a PE", key="pe_width", value=pe_width)
+    if options.flag("tactical"):
+        return None
+    work = Work(
+        layer,
+        options,
+        windows=_windows(layer, lanes),
+        filters=_filters(layer, lanes),
+        columns=columns,
+        rows=rows,
+        tiles=options.number("tiles", 1),
+        pe_width=pe_width,
+    )
+    return machine(work)
+
+
+def _filters(layer: Layer, lanes: int) -> Array:
+    """(filters, steps, lanes): steps run over the second kernel axis, the first, blocks of channels."""
+    weights = layer.weights if not layer.linear else layer.weights[..., None, None]
+    return _steps(weights.transpose(0, 3, 2, 1), lanes)
+
+
+def _windows(layer: Layer, lanes: int) -> Array:
+    """(windows, steps, lanes), in the order of `_filters`. Window w begins at x = w mod outputs along x, and at y = w
+    div outputs along *y*, which is right for square outputs only."""
+    if layer.linear:
+        return _steps(layer.activations[:, None, None], lanes)
+    along_x, along_y = layer.outputs
+    kernel_x, kernel_y = layer.weights.shape[2:]
+    window = np.arange(along_x * along_y)
+    x, y = window % along_x * layer.stride, window // along_y * layer.stride
+    if y.max() + kernel_y > layer.activations.shape[3]:
+        raise InputError("DNNsim reads beyond the activations where outputs are wider than they are high")
+    columns = x[:, None, None] + np.arange(kernel_x)
+    rows = y[:, None, None] + np.arange(kernel_y)[:, None]
+    return _steps(layer.activations[0][:, columns, rows].transpose(1, 2, 3, 0), lanes)
+
+
+def _steps(vectors: Array, lanes: int) -> Array:
+    """(vectors, steps, lanes) from (vectors, ..., channels): blocks of channels, the last one filled with zeros."""
+    missing = -vectors.shape[-1] % lanes
+    padded = np.pad(vectors, [(0, 0)] * (vectors.ndim - 1) + [(0, missing)])
+    return padded.reshape(len(vectors), -1, lanes)
+
+
+# BitSim
+
+
+def bitsim(row: Row, layer: Layer) -> int | float:
+    """Compute cycles of one row: tiles of rows (output channels) x a group of weights, each repeated for all sets of
+    columns (positions of one output row, or tokens)."""
+    options = Options(row)
+    machine = options.choice("arch", tuple(BITSIM))
+    group, rows, columns = (options.number(name) for name in ("group", "rows", "cols"))
+    if machine == "BitWave" and options.flag("config_dataflow"):
+        group, rows, columns = _best_dataflow(row)
+    if layer.linear:
+        repeats = -(-options.number("tokens", 1) // columns)
+    else:
+        along_x, along_y = layer.outputs
+        repeats = along_x * -(-along_y // columns) * len(layer.activations)
+    return BITSIM[machine](layer, options, group, rows) * repeats
+
+
+def bitsim_stripes(layer: Layer, options: Options, group: int, rows: int) -> int:
+    return 8 * _tile_count(layer, group, rows)
+
+
+def bitsim_pragmatic(layer: Layer, options: Options, group: int, rows: int) -> int:
+    """The weights are serial; their sign bit is a term like others, and a tile of zeros takes no time."""
+    weights = layer.weights.astype(np.int16)
+    codes = np.minimum(np.abs(weights), 127) | (weights < 0).astype(np.int16) << 7
+    return _slowest(lambda tile: kernels.two_stage_cycles(tile) * tile.any(axis=-1), codes, group, rows)
+
+
+def bitsim_bitlet(layer: Layer, options: Options, group: int, rows: int) -> int:
+    return _slowest(lambda tile: kernels.bitlet_cycles(tile, bits=8), layer.weights, group, rows)
+
+
+def bitsim_bitwave(layer: Layer, options: Options, group: int, rows: int) -> int:
+    """One column less than the columns that are not zero, the sign among them: where no weight is negative a column of
+    magnitudes is lost, and zeros take -1."""
+    bits = options.number("w_prec", 8)
+    if not options.flag("en_bitflip"):
+        return (bits - 1) * _tile_count(layer, group, rows)
+    weights = layer.weights if bits == 8 else _flipped(layer.weights, 8 - bits)
+
+    def cycles(tile: Array) -> Array:
+        return kernels.bitwave_cycles(tile) + (tile < 0).any(axis=-1) - np.int64(1)
+
+    return _slowest(cycles, weights, group, rows)
+
+
+def bitsim_bitvert(layer: Layer, options: Options, group: int, rows: int) -> int | float:
+    mode = options.choice("mode", ("no_bbs", "bbs", "lsb", "ol_eager", "ol_cons"))
+    if mode == "no_bbs":
+        if group % 2:
+            raise InputError(
+                "half of the group's lanes have multipliers", key="group", value=group, allowed="even"
+            )
+        return _slowest(
+            lambda tile: kernels.bit_column_cycles(tile, bits=8, multipliers=group // 2),
+            layer.weights,
+            group,
+            rows,
+        )
+    tiles = _tile_count(layer, group, rows)
+    if mode in ("bbs", "lsb"):
+        return tiles * sync.stored_columns(8, {"bbs": 0, "lsb": 2}[mode])
+    sensitive = options.fraction("outlier_frac")
+    others = sync.stored_columns(8, {"ol_eager": 4, "ol_cons": 2}[mode])
+    return tiles * sensitive * 8 + tiles * (1 - sensitive) * others
+
+
+BITSIM: dict[str, Callable[[Layer, Options, int, int], int | float]] = {
+    "Stripes": bitsim_stripes,
+    "Pragmatic": bitsim_pragmatic,
+    "Bitlet": bitsim_bitlet,
+    "BitWave": bitsim_bitwave,
+    "BitVert": bitsim_bitvert,
+}
+
+
+def _groups(weights: Array, group: int) -> Array:
+    """(M, steps, group): along the channels of each kernel position; where there are fewer of them than of kernel
+    positions, along these, for each channel."""
+    flat = weights.reshape(*weights.shape[:2], -1)
+    positions_last = flat.shape[2] > flat.shape[1]
+    return _steps(flat if positions_last else flat.swapaxes(1, 2), group)
+
+
+def _slowest(cycles: Callable[[Array], Array], weights: Array, group: int, rows: int) -> int:
+    """Sum over tiles of the cycles of the slowest row."""
+    each = cycles(_groups(weights, group))
+    slowest = np.maximum.reduceat(each, range(0, len(each), rows), axis=0)
+    return int(slowest.sum(dtype=np.int64))
+
+
+def _tile_count(layer: Layer, group: int, rows: int) -> int:
+    steps = _groups(layer.weights, group).shape[1]
+    return -(-len(layer.weights) // rows) * steps
+
+
+def _best_dataflow(row: Row) -> tuple[int, int, int]:
+    """(group, rows, columns) that BitSim chose."""
+    text = row.get("best_dataflow") or ""
+    numbers = [int(number) for number in re.findall("[0-9]+", text)]
+    if len(numbers) != 3:
+        raise InputError("not a dataflow", key="best_dataflow", value=text, allowed="group, rows and columns")
+    return numbers[0], numbers[1], numbers[2]
+
+
+def _flipped(weights: Array, columns: int) -> Array:
+    """BitWave's bit flip to at least ``columns`` zero columns, in groups of 32 weights (or as many as there are
+    channels) of the array flattened with channels last."""
+    channels_last = np.moveaxis(weights, 1, -1)
+    flat = channels_last.reshape(-1)
+    group = min(32, weights.shape[1])
+    flipped = np.concatenate([flip(flat[i : i + group], columns) for i in range(0, len(flat), group)])
+    return np.moveaxis(flipped.reshape(channels_last.shape), -1, 1)
+
+
+def flip(weights: Array, columns: int) -> Array:
+    """One group. Zero columns that are there already count; the bits below the last of them are rounded (ties down)."""
+    magnitudes = np.abs(weights.astype(np.int32))
+    union = int(np.bitwise_or.reduce(magnitudes))
+    keep, below = 8 - columns, 1
+    for column in range(1, 8):  # 0 is the sign
+        if keep > column and not union >> (7 - column) & 1:
+            keep, below = keep + 1, column + 1
+    if keep >= 8:
+        return weights
+    unit, span = 1 << (8 - keep), 1 << (8 - below)
+    low = np.minimum((magnitudes % span + unit // 2 - 1) // unit * unit, span - unit)
+    return np.sign(weights) * (magnitudes - magnitudes % span + low)
+
+
+# Files
+
+
+def read_layers(file: Path) -> dict[tuple[str, str], Layer]:
+    """Layers by (network, layer)."""
+    try:
+        with np.load(file, allow_pickle=False) as archive:
+            arrays = {name: archive[name] for name in archive.files}
+    except (OSError, ValueError, zipfile.BadZipFile, AttributeError) as error:
+        raise InputError("no inputs can be read", file=file, allowed="an .npz file of arrays") from error
+    layers = {}
+    for name in arrays:
+        network, _, rest = name.partition("/")
+        layer, _, kind = rest.rpartition("/")
+        if kind != "wgt":
+            continue
+        prefix = f"{network}/{layer}/"
+        missing = [part for part in ("act", "meta") if prefix + part not in arrays]
+        if missing:
+            raise InputError("an array is missing", file=file, key=prefix + missing[0])
+        try:
+            layers[network, layer] = _layer(*(arrays[prefix + part] for part in ("act", "wgt", "meta")))
+        except InputError as error:
+            raise InputError(error.problem, file=file, key=prefix[:-1], value=error.value) from error
+    return layers
+
+
+def _layer(activations: Array, weights: Array, meta: Array) -> Layer:
+    if meta.shape != (4,):
+        raise InputError("meta does not hold stride, padding and the bits of both operands", value=meta.shape)
+    if not all(np.issubdtype(array.dtype, np.integer) for array in (activations, weights, meta)):
+        raise InputError("the arrays are not integers")
+    stride, padding, activation_bits, weight_bits = (int(number) for number in meta)
+    if weights.ndim == 2:
+        if activations.size != weights.shape[1]:
+            raise InputError("a linear layer takes one row of as many activations as it has inputs")
+        return Layer(activations.reshape(1, -1), weights, 1, activation_bits, weight_bits)
+    if activations.ndim != 4 or weights.ndim != 4 or activations.shape[1] != weights.shape[1]:
+        raise InputError(
+            "not a convolution of one group",
+            value=f"activations {activations.shape}, weights {weights.shape}",
+        )
+    padded = np.pad(activations, [(0, 0), (0, 0), (padding, padding), (padding, padding)])
+    layer = Layer(padded, weights, stride, activation_bits, weight_bits)
+    if min(stride, activation_bits, weight_bits, *layer.outputs) < 1:
+        raise InputError("the layer has no outputs, or no bits", value=meta.tolist())
+    return layer
+
+
+def replay(simulator: str, inputs: Path, cases: Path) -> Iterator[int | float | None]:
+    """One count a row of ``cases``."""
+    layers = read_layers(inputs)
+    try:
+        with cases.open(newline="", encoding="utf-8") as file:
+            rows = list(csv.DictReader(file, restval=""))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise InputError("no cases can be read", file=cases, allowed="a .csv file") from error
+    count = {"dnnsim": dnnsim, "bitsim": bitsim}[simulator]
+    for number, row in enumerate(rows, 2):
+        where = f"{cases}, line {number}"
+        network, layer = row.get("network") or "", row.get("layer") or ""
+        if (network, layer) not in layers:
+            networks = sorted({known for known, _ in layers})
+            problem, key, value, known = "no such network", "network", network, networks
+            if network in networks:
+                known = [name for of, name in layers if of == network]
+                problem, key, value = f"{network} has no such layer", "layer", layer
+            raise InputError(problem, file=where, key=key, value=value, allowed=nearest(value, known))
+        try:
+            yield count(row, layers[network, layer])
+        except InputError as error:
+            raise error.within(where) from error
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description="Replay compute cycles of DNNsim or BitSim, as a JSON list.")
+    parser.add_argument("simulator", choices=("dnnsim", "bitsim"))
+    parser.add_argument("--inputs", type=Path, required=True, help="layers, .npz")
+    parser.add_argument("--cases", type=Path, required=True, help="rows of parameters, .csv")
+    given = parser.parse_args(arguments)
+    try:
+        counts = list(replay(given.simulator, given.inputs, given.cases))
+    except InputError as error:
+        print(error, file=sys.stderr)
+        return 2
+    print(json.dumps(counts))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
