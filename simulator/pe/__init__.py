@@ -17,6 +17,7 @@ FAMILIES = {
     "block_dot": ("simulator.pe.block_dot", "BlockDotPE"),
     "lut": ("simulator.pe.lut", "LutPE"),
     "mac": ("simulator.pe.mac", "MacPE"),
+    "mixpe": ("simulator.pe.mixpe", "MixPE"),
     "shift_cast": ("simulator.pe.shift_cast", "ShiftCastPE"),
     "two_level": ("simulator.pe.two_level", "TwoLevelPE"),
 }

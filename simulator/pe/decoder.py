@@ -1,7 +1,8 @@
-"""PEs behind a decoder: weights of one format in memory become another at the array's edge, then a bit-parallel MAC.
+"""PEs behind a decoder: an operand becomes another format at the array's edge, then a bit-parallel MAC.
 
-What such families share. One says which format a weight becomes (`received`), how (`decode`) and of what circuits a
-decoder is made; multiplication, accumulation, their time and hardware are those of a MAC PE on the decoded weights.
+What such families share. One says which format a weight, or an activation, becomes (`decoded`), how (`decode_tensor`)
+and of what circuits a decoder is made; multiplication, accumulation, their time and hardware are those of a MAC PE on
+what is decoded.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from pydantic import Field
 
@@ -23,11 +24,16 @@ Uses = Mapping[tuple[str, str], int]
 
 
 class DecodingPE(MacPE):
-    """A MAC PE whose weights a decoder prepares. ``weights``: elements in memory, before the decoder; all other
-    parameters are the MAC's."""
+    """A MAC PE one of whose operands a decoder prepares. The list of elements of that operand is what is in memory; all
+    other parameters are the MAC's."""
+
+    side: ClassVar[Side] = "weights"
+    """The operand that is decoded."""
+    decoder_name: ClassVar[str] = "weight_decoder"
+    """The component of the decoders."""
 
     decode_cycles: Annotated[int, Field(ge=1, le=64)] = 1
-    """Cycles of a decoder for a vector of ``lanes`` weights."""
+    """Cycles of a decoder for a vector of ``lanes`` values."""
 
     @property
     @abstractmethod
@@ -35,69 +41,92 @@ class DecodingPE(MacPE):
         """Elements that the decoder makes."""
 
     @abstractmethod
-    def refusal(self, weights: Format) -> str | None:
-        """None, or why the decoder does not take weights of this format."""
+    def refusal(self, format: Format) -> str | None:
+        """None, or why the decoder does not take this format."""
 
     @abstractmethod
-    def decoded(self, weights: Format) -> Format:
-        """The format that weights become."""
+    def decoded(self, format: Format) -> Format:
+        """The format that the operand becomes."""
 
     @abstractmethod
-    def decode_weights(self, weights: QuantizedTensor) -> QuantizedTensor:
+    def decode_tensor(self, tensor: QuantizedTensor) -> QuantizedTensor:
         """The decoder, bit for bit."""
 
     @abstractmethod
-    def decoder(self, weights: Sequence[Format]) -> tuple[tuple[Part, ...], dict[str, Uses]]:
-        """Circuits that decode one weight, and what decoding a weight of each format (by name) makes them do."""
+    def decoder(self, formats: Sequence[Format]) -> tuple[tuple[Part, ...], dict[str, Uses]]:
+        """Circuits that decode one value, and what the events "decode <format>" make them do."""
 
     @property
     def mac(self) -> MacPE:
         """The PE behind the decoder."""
         own = {name: getattr(self, name) for name in MacPE.model_fields}
-        return MacPE(**own | {"family": "mac", "weights": self.targets})
+        return MacPE(**own | {"family": "mac", self.side: self.targets})
+
+    def _behind(self, pair: Pair) -> Pair:
+        """Formats as the MAC sees them."""
+        return self.received("weights", pair[0]), self.received("activations", pair[1])
+
+    def _decoded_of(self, pair: Pair) -> Format:
+        """The one of a pair that is decoded."""
+        return pair[0] if self.side == "weights" else pair[1]
 
     def accepts(self, weights: Format, activations: Format) -> str | None:
         """None, or why this pair of formats is not taken."""
-        if weights.element.name not in self.weights:
-            return f"it takes weights of {', '.join(self.weights)}, not {weights.element.name}"
-        return self.refusal(weights) or self.mac.accepts(self.decoded(weights), activations)
+        pair = (weights, activations)
+        before = self._decoded_of(pair)
+        names: tuple[str, ...] = getattr(self, self.side)
+        if before.element.name not in names:
+            return f"it takes {self.side} of {', '.join(names)}, not {before.element.name}"
+        return self.refusal(before) or self.mac.accepts(*self._behind(pair))
 
     def received(self, side: Side, format: Format) -> Format:
-        return self.decoded(format) if side == "weights" else format
+        return self.decoded(format) if side == self.side else format
 
     def word_bits(self, side: Side) -> int:
         return self.mac.word_bits(side)
 
     def decode(self, side: Side, tensor: QuantizedTensor) -> QuantizedTensor:
-        return self.decode_weights(tensor) if side == "weights" else tensor
+        return self.decode_tensor(tensor) if side == self.side else tensor
 
     def timing(self, weights: Format, activations: Format) -> Timing:
-        behind = self.mac.timing(self.decoded(weights), activations)
-        return replace(behind, weight_decode=self.decode_cycles)
+        behind = self.mac.timing(*self._behind((weights, activations)))
+        if self.side == "weights":
+            return replace(behind, weight_decode=self.decode_cycles)
+        return replace(behind, activation_decode=self.decode_cycles)
 
     def hardware(
         self, *, rows: int, cols: int, stationary: Stationary, doubled: bool, pairs: Sequence[Pair]
     ) -> tuple[Component, ...]:
-        """The MAC's, and a decoder for each lane of each row or column at which weights enter."""
-        behind = [(self.decoded(weights), activations) for weights, activations in pairs]
-        formats = list({weights.name: weights for weights, _ in pairs}.values())
+        """The MAC's, and a decoder for each lane of each row or column at which the operand enters: activations at the
+        rows and weights at the columns, but the other way round where activations are stationary."""
+        formats = list({format.name: format for format in map(self._decoded_of, pairs)}.values())
         parts, events = self.decoder(formats)
-        edge = rows if stationary == "activations" else cols
-        params = {"weights": " ".join(self.weights), "targets": " ".join(self.targets)}
+        at_rows = (self.side == "activations") != (stationary == "activations")
+        params = {"before": " ".join(getattr(self, self.side)), "after": " ".join(self.targets)}
+        behind = [self._behind(pair) for pair in pairs]
         return (
             *self.mac.hardware(rows=rows, cols=cols, stationary=stationary, doubled=doubled, pairs=behind),
-            Component("weight_decoder", f"{self.family}_decoder", params, edge * self.lanes, parts, events),
+            Component(
+                self.decoder_name,
+                f"{self.family}_decoder",
+                params,
+                (rows if at_rows else cols) * self.lanes,
+                parts,
+                events,
+            ),
         )
 
     def activity(
         self, weights: Format, activations: Format, *, stationary: Stationary
     ) -> Mapping[str, Mapping[tuple[str, str], int]]:
-        behind = self.mac.activity(self.decoded(weights), activations, stationary=stationary)
-        return {**behind, "weight": {("weight_decoder", f"decode {weights.name}"): 1}}
+        pair = (weights, activations)
+        behind = self.mac.activity(*self._behind(pair), stationary=stationary)
+        entering = "weight" if self.side == "weights" else "activation"
+        return {**behind, entering: {(self.decoder_name, f"decode {self._decoded_of(pair).name}"): 1}}
 
     def function(self, weights: Format, activations: Format) -> MacFunction:
-        """The MAC's, on element integers of what the decoder makes."""
+        """The MAC's, on element integers of what arrives behind the decoder."""
         reason = self.accepts(weights, activations)
         if reason:
             raise InputError(f"the {self.family} PE cannot multiply these: {reason}")
-        return self.mac.function(self.decoded(weights), activations)
+        return self.mac.function(*self._behind((weights, activations)))

@@ -53,44 +53,44 @@ class ShiftCastPE(DecodingPE):
     def _element(self) -> Element:
         return element_format(self.target).element
 
-    def refusal(self, weights: Format) -> str | None:
+    def refusal(self, format: Format) -> str | None:
         """None, or why the decoder does not take weights of this format."""
-        own, target = weights.element, self._element
+        own, target = format.element, self._element
         if own.kind != "float" or own.has_nan:
             return f"its decoder takes floats that are all finite, not {own.name}"
         if own.exponent_bits > target.exponent_bits or own.mantissa_bits > target.mantissa_bits:
             return f"{own.name} has more exponent or mantissa bits than {target.name}"
-        if not _adds_exponents(weights) and self._moved(own.max_code, own) > target.max_code:
+        if not _adds_exponents(format) and self._moved(own.max_code, own) > target.max_code:
             return f"codes of {own.name} would become infinities and NaNs of {target.name}"
-        if weights.tensor_scale_element is not None:
-            return f"its decoder has no place for the two scales of {weights.name}"
-        if not _adds_exponents(weights) and weights.row_scale_element is not None:
-            return f"its decoder does not multiply by the group scales of {weights.name}"
+        if format.tensor_scale_element is not None:
+            return f"its decoder has no place for the two scales of {format.name}"
+        if not _adds_exponents(format) and format.row_scale_element is not None:
+            return f"its decoder does not multiply by the group scales of {format.name}"
         return None
 
     def _moved(self, magnitudes: Magnitudes, own: Element) -> Magnitudes:
         """Exponent and mantissa in the bits of the target that they have in common."""
         return magnitudes << (self._element.mantissa_bits - own.mantissa_bits)
 
-    def decoded(self, weights: Format) -> Format:
+    def decoded(self, format: Format) -> Format:
         """The target with the scales that remain, in FP32."""
         target = self._element
-        if _adds_exponents(weights):
+        if _adds_exponents(format):
             return Format(f"{target.name}_channel", target, "channel", scale_element=FP32)
-        name = weights.name.replace(weights.element.name, target.name, 1)
-        return replace(weights, name=name, element=target, scale_element=FP32)
+        name = format.name.replace(format.element.name, target.name, 1)
+        return replace(format, name=name, element=target, scale_element=FP32)
 
-    def decode_weights(self, weights: QuantizedTensor) -> QuantizedTensor:
-        if _adds_exponents(weights.format):
-            return self._with_exponents_added(weights)
-        own, target = weights.format.element, self._element
-        codes = weights.codes.astype(np.int64)
+    def decode_tensor(self, tensor: QuantizedTensor) -> QuantizedTensor:
+        if _adds_exponents(tensor.format):
+            return self._with_exponents_added(tensor)
+        own, target = tensor.format.element, self._element
+        codes = tensor.codes.astype(np.int64)
         sign, rest = codes >> (own.bits - 1), codes & ((1 << (own.bits - 1)) - 1)
         moved = sign << (target.bits - 1) | self._moved(rest, own)
-        assert weights.scales is not None
-        scales = np.ldexp(weights.scales, own.emin - target.emin).astype(np.float32)
+        assert tensor.scales is not None
+        scales = np.ldexp(tensor.scales, own.emin - target.emin).astype(np.float32)
         return replace(
-            weights, codes=moved.astype(target.dtype), format=self.decoded(weights.format), scales=scales
+            tensor, codes=moved.astype(target.dtype), format=self.decoded(tensor.format), scales=scales
         )
 
     def _with_exponents_added(self, weights: QuantizedTensor) -> QuantizedTensor:
@@ -108,7 +108,7 @@ class ShiftCastPE(DecodingPE):
             row_scales=None,
         )
 
-    def decoder(self, weights: Sequence[Format]) -> tuple[tuple[Part, ...], dict[str, Uses]]:
+    def decoder(self, formats: Sequence[Format]) -> tuple[tuple[Part, ...], dict[str, Uses]]:
         """An exponent adder and a shifter for subnormals, with the register of the group's exponent; a register for the
         result. Bits that only move cost the register."""
         target = self._element
@@ -121,7 +121,7 @@ class ShiftCastPE(DecodingPE):
         move = {("result", "write"): 1}
         add = move | {("adder", "operate"): 1, ("shifter", "operate"): 1}
         events: dict[str, Uses] = {
-            f"decode {format.name}": add if _adds_exponents(format) else move for format in weights
+            f"decode {format.name}": add if _adds_exponents(format) else move for format in formats
         }
         return parts, events
 

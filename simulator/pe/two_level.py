@@ -63,41 +63,41 @@ class TwoLevelPE(DecodingPE):
     def _target_bits(self) -> int:
         return int(self.target.removeprefix("int"))
 
-    def refusal(self, weights: Format) -> str | None:
+    def refusal(self, format: Format) -> str | None:
         """None, or why the decoder does not take weights of this format."""
-        needed = _bits_of_difference(weights)
-        if _case(weights) != "multiply" and needed > self._target_bits:
-            return f"{weights.name} needs {needed} bits without its zero points, {self.target} has fewer"
-        scale = weights.scale_element
-        if _case(weights) == "multiply" and scale is not None and scale.bits > self.scale_bits:
+        needed = _bits_of_difference(format)
+        if _case(format) != "multiply" and needed > self._target_bits:
+            return f"{format.name} needs {needed} bits without its zero points, {self.target} has fewer"
+        scale = format.scale_element
+        if _case(format) == "multiply" and scale is not None and scale.bits > self.scale_bits:
             return f"its decoder multiplies by scales of at most {self.scale_bits} bits, not {scale.name}"
         return None
 
-    def decoded(self, weights: Format) -> Format:
+    def decoded(self, format: Format) -> Format:
         """The target with the scales that remain."""
         element = integer(self._target_bits)
-        case = _case(weights)
+        case = _case(format)
         if case == "multiply":
             return Format(
-                f"{element.name}_channel", element, "channel", scale_element=weights.row_scale_element
+                f"{element.name}_channel", element, "channel", scale_element=format.row_scale_element
             )
-        zeros = weights.has_zero_point and case == "widen"
-        name = weights.name.replace(weights.element.name, element.name, 1)
+        zeros = format.has_zero_point and case == "widen"
+        name = format.name.replace(format.element.name, element.name, 1)
         if not zeros:
             name = name.removesuffix("_asym")
-        return replace(weights, name=name, element=element, has_zero_point=zeros, quantizer=None)
+        return replace(format, name=name, element=element, has_zero_point=zeros, quantizer=None)
 
-    def decode_weights(self, weights: QuantizedTensor) -> QuantizedTensor:
+    def decode_tensor(self, tensor: QuantizedTensor) -> QuantizedTensor:
         """Exact. Raises InputError: results that the target does not hold, where the hardware would wrap around."""
-        format, case = weights.format, _case(weights.format)
-        codes = weights.codes.astype(np.int64)
-        if case != "widen" and weights.zero_points is not None:
-            codes = codes - _of_each_code(weights.zero_points, weights)
-        scales, zeros = weights.scales, weights.zero_points if case == "widen" else None
+        format, case = tensor.format, _case(tensor.format)
+        codes = tensor.codes.astype(np.int64)
+        if case != "widen" and tensor.zero_points is not None:
+            codes = codes - _of_each_code(tensor.zero_points, tensor)
+        scales, zeros = tensor.scales, tensor.zero_points if case == "widen" else None
         if case == "multiply":
-            assert weights.scales is not None
-            codes = codes * _of_each_code(weights.scales.astype(np.int64), weights)
-            scales = weights.row_scales
+            assert tensor.scales is not None
+            codes = codes * _of_each_code(tensor.scales.astype(np.int64), tensor)
+            scales = tensor.row_scales
         half = 1 << (self._target_bits - 1)
         outside = (codes < -half) | (codes >= half)
         if outside.any():
@@ -108,15 +108,15 @@ class TwoLevelPE(DecodingPE):
             )
         target = self.decoded(format)
         return replace(
-            weights,
+            tensor,
             codes=codes.astype(target.element.dtype),
             format=target,
             scales=scales,
             zero_points=zeros,
-            row_scales=None if case == "multiply" else weights.row_scales,
+            row_scales=None if case == "multiply" else tensor.row_scales,
         )
 
-    def decoder(self, weights: Sequence[Format]) -> tuple[tuple[Part, ...], dict[str, Uses]]:
+    def decoder(self, formats: Sequence[Format]) -> tuple[tuple[Part, ...], dict[str, Uses]]:
         """A multiplier and an adder, with registers for a scale, a product of scale and zero point, and the result.
 
         The products of scales and zero points are made once a group and not counted.
@@ -131,7 +131,7 @@ class TwoLevelPE(DecodingPE):
             Part("result", "register", {"bits": target}),
         ]
         events: dict[str, Uses] = {}
-        for format in weights:
+        for format in formats:
             used = {("result", "write"): 1}
             if _case(format) != "widen" and format.has_zero_point:
                 used["adder", "operate"] = 1

@@ -1,0 +1,294 @@
+"""BitMoD's PE against an oracle in fractions that works on bit patterns, one scalar at a time."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from simulator.config import validate
+from simulator.errors import InputError
+from simulator.formats import Format, get_format
+from simulator.formats.element import FP16, integer, value_table
+from simulator.hardware import load_technology
+from simulator.pe.bitmod import BitModPE
+from simulator.pe.bitmod_terms import cycles_of, refusal, terms
+from simulator.pe.protocol import Scales
+
+FP16_FORMAT = get_format("fp16")
+ONE = 1 << 149
+
+FP4_MAGNITUDES = (0, 1, 2, 3, 4, 6, 8, 12)
+FP3_MAGNITUDES = (0, 1, 2, 4)
+FP4_VALUES = sorted({s * v for v in FP4_MAGNITUDES for s in (1, -1)} | {10, -10, 16, -16})
+FP3_VALUES = sorted({s * v for v in FP3_MAGNITUDES for s in (1, -1)} | {3, -3, 6, -6})
+
+
+def table(magnitudes: tuple[int, ...], special: int) -> tuple[int, ...]:
+    return (*magnitudes, special, *(-value for value in magnitudes[1:]))
+
+
+FP4 = value_table("fp4_mixed", *(table(FP4_MAGNITUDES, special) for special in (10, -10, 16, -16)))
+FP3 = value_table("fp3_mixed", *(table(FP3_MAGNITUDES, special) for special in (3, -3, 6, -6)))
+INT8_SCALES = integer(8)
+
+
+def grouped(name: str, element: Any, group: int = 128) -> Format:
+    return Format(
+        name, element, "group", group, scale_element=INT8_SCALES, selector_bits=2, row_scale_element=FP16
+    )
+
+
+def bitmod(**parameters: Any) -> BitModPE:
+    names = ["int8", "int7", "int6", "int5", "int4", "int3", "int2", "fp4_e2m1"]
+    return validate(BitModPE, {"family": "bitmod", "weights": names, "activations": "fp16", **parameters})
+
+
+def taking(*formats: Format, **parameters: Any) -> BitModPE:
+    """A PE whose list holds elements that have no name of their own."""
+    return bitmod(**parameters).model_copy(update={"weights": tuple(f.element.name for f in formats)})
+
+
+# The oracle.
+
+
+def to_fp32(value: Fraction) -> Fraction:
+    if value == 0:
+        return value
+    exponent = -149
+    while abs(value) / Fraction(2) ** exponent >= 2**24:
+        exponent += 1
+    return round(value / Fraction(2) ** exponent) * Fraction(2) ** exponent
+
+
+def booth_terms(value: int, bits: int) -> list[tuple[int, int]]:
+    """(digit, bsig) by the recoding table of bit triples."""
+    bits += bits % 2
+    pattern = format(value % (1 << bits), f"0{bits}b")[::-1]
+    recoded = {"000": 0, "001": 1, "010": 1, "011": 2, "100": -2, "101": -1, "110": -1, "111": 0}
+    found = []
+    for low in range(0, bits, 2):
+        below = pattern[low - 1] if low else "0"
+        found.append((recoded[pattern[low + 1] + pattern[low] + below], low))
+    return found
+
+
+def float_terms(value: int, bits: int) -> list[tuple[int, int]]:
+    """From the ones of {I3 I2 I1 I0 F0}: value counts halves in 4 bits, ones in 3."""
+    halves = abs(value) * (1 if bits == 4 else 2)
+    unit = 0 if bits == 4 else -1
+    ones = [position for position in (4, 3, 2, 1, 0) if halves >> position & 1]
+    sign = -1 if value < 0 else 1
+    first = 1 << (ones.pop(0) - 1) if ones and ones[0] > 0 else 0
+    second = 1 << ones.pop(0) if ones else 0
+    assert not ones
+    assert second <= 8
+    return [(sign * first, unit + 1), (sign * second, unit)]
+
+
+def unpack_fp16(pattern: int) -> tuple[int, int, int]:
+    """Sign, significand of 11 bits, exponent of its last bit."""
+    field, fraction = pattern >> 10 & 31, pattern & 1023
+    return (-1 if pattern >> 15 else 1), fraction + (1024 if field else 0), max(field, 1) - 25
+
+
+def oracle_step(
+    partial: Fraction, patterns: list[int], of_lanes: list[list[tuple[int, int]]], guard: int
+) -> Fraction:
+    for cycle in range(len(of_lanes[0])):
+        products = []
+        for pattern, lane in zip(patterns, of_lanes, strict=True):
+            sign, significand, exponent = unpack_fp16(pattern)
+            digit = lane[cycle][0]
+            if significand and digit:
+                power = abs(digit).bit_length() - 1
+                products.append((sign * (1 if digit > 0 else -1), significand, exponent + power))
+        if products:
+            unit = Fraction(2) ** (max(exponent for _, _, exponent in products) - guard)
+            total = sum(s * round(m * Fraction(2) ** e / unit) for s, m, e in products)
+            partial = to_fp32(partial + total * unit * Fraction(2) ** of_lanes[0][cycle][1])
+    return partial
+
+
+finite_fp16 = st.integers(0, 2**16 - 1).filter(lambda pattern: pattern >> 10 & 31 != 31)
+near_fp16 = st.builds(
+    lambda sign, field, fraction: sign << 15 | field << 10 | fraction,
+    st.integers(0, 1),
+    st.integers(10, 20),
+    st.integers(0, 1023),
+)
+patterns_of = st.one_of(finite_fp16, near_fp16, near_fp16)
+
+
+def integers_of(patterns: list[Any]) -> Any:
+    return FP16_FORMAT.element_integers(np.array(patterns, np.uint16))[0]
+
+
+def run(pe: BitModPE, weights: Format, patterns: list[int], values: list[int], scales: list[int]) -> Fraction:
+    """One PE over a K of len(values), groups of len(values) / len(scales)."""
+    function = pe.function(weights, FP16_FORMAT)
+    state = np.zeros((1, function.words), object)
+    a, w = integers_of(patterns), np.array(values)
+    group = len(values) // max(1, len(scales))
+    for low in range(0, len(values), pe.lanes):
+        at = slice(low, low + pe.lanes)
+        given_scales = None
+        if scales:
+            one, none = np.array([ONE], object), np.array([0], object)
+            of_group = np.array([scales[low // group] * ONE], object)
+            given_scales = Scales(of_group, one, none, none, (low + pe.lanes) % group == 0)
+        state = function.step(state, a[None, at].astype(object), w[None, at].astype(object), given_scales)
+    return Fraction(int(function.result(state)[0])) * Fraction(2) ** function.exponent
+
+
+@settings(max_examples=60, deadline=None)
+@given(data=st.data(), bits=st.integers(2, 8), guard=st.sampled_from([0, 3, 5]))
+def test_integer_weights_give_what_the_oracle_gives(data: st.DataObject, bits: int, guard: int) -> None:
+    weights = get_format(f"int{bits}_channel")
+    values = data.draw(st.lists(st.integers(-(2 ** (bits - 1)), 2 ** (bits - 1) - 1), min_size=8, max_size=8))
+    patterns = data.draw(st.lists(patterns_of, min_size=8, max_size=8))
+    expected = Fraction(0)
+    for low in (0, 4):
+        lanes = [booth_terms(value, bits) for value in values[low : low + 4]]
+        expected = oracle_step(expected, patterns[low : low + 4], lanes, guard)
+    assert run(bitmod(guard_bits=guard), weights, patterns, values, []) == expected
+
+
+@settings(max_examples=60, deadline=None)
+@given(data=st.data(), bits=st.sampled_from([3, 4]))
+def test_mixed_groups_of_floats_give_what_the_oracle_gives(data: st.DataObject, bits: int) -> None:
+    weights = grouped("mixed_g8", FP4 if bits == 4 else FP3, 8)
+    values = data.draw(
+        st.lists(st.sampled_from(FP4_VALUES if bits == 4 else FP3_VALUES), min_size=16, max_size=16)
+    )
+    patterns = data.draw(st.lists(patterns_of, min_size=16, max_size=16))
+    scales = data.draw(st.lists(st.integers(1, 127), min_size=2, max_size=2))
+    expected = Fraction(0)
+    for group, scale in enumerate(scales):
+        partial = Fraction(0)
+        for low in (8 * group, 8 * group + 4):
+            lanes = [float_terms(value, bits) for value in values[low : low + 4]]
+            partial = oracle_step(partial, patterns[low : low + 4], lanes, 3)
+        expected = to_fp32(expected + partial * scale)
+    assert run(taking(weights), weights, patterns, values, scales) == expected
+
+
+def test_a_rounded_tie_goes_to_the_even_neighbour() -> None:
+    """1 + 2**-14: the small product lies half a step of the three guard bits from zero, and vanishes; 3 * 2**-14 does
+    not, and becomes 2 steps."""
+    one, tie, three = (np.float16(value).view(np.uint16).item() for value in (1.0, 2.0**-14, 1.5 * 2.0**-13))
+    weights = get_format("int2_channel")
+    assert run(bitmod(), weights, [one, tie, 0, 0], [1, 1, 0, 0], []) == 1
+    assert run(bitmod(), weights, [one, three, 0, 0], [1, 1, 0, 0], []) == 1 + Fraction(2) ** -12
+    assert run(bitmod(guard_bits=4), weights, [one, tie, 0, 0], [1, 1, 0, 0], []) == 1 + Fraction(2) ** -14
+
+
+def test_a_zero_product_does_not_align_the_others() -> None:
+    large, small = (np.float16(value).view(np.uint16).item() for value in (32768.0, 2.0**-24))
+    assert (
+        run(bitmod(), get_format("int8_channel"), [large, small, 0, 0], [0, 1, 0, 0], [])
+        == Fraction(2) ** -24
+    )
+
+
+def test_a_group_of_zeros_adds_nothing() -> None:
+    weights = grouped("mixed_g4", FP4, 4)
+    half = np.float16(0.5).view(np.uint16).item()
+    assert run(
+        taking(weights), weights, [half] * 8, [0] * 4 + [16] * 4, [127, 127]
+    ) == 4 * 16 * 127 * Fraction(1, 2)
+
+
+def test_the_largest_sums_of_fp16_fit() -> None:
+    weights = grouped("mixed_g128", FP4)
+    found = run(taking(weights), weights, [0x7BFF] * 4096, [16] * 4096, [127] * 32)
+    assert found == 4096 * 65504 * 16 * 127
+
+
+def test_a_step_has_as_many_cycles_as_half_the_bits() -> None:
+    """8, 7, 6, 5, 4 and 3 bits: 4, 4, 3, 3, 2 and 2 cycles."""
+    found = [
+        bitmod().timing(get_format(f"int{bits}_channel"), FP16_FORMAT).initiation_interval
+        for bits in range(8, 2, -1)
+    ]
+    assert found == [4, 4, 3, 3, 2, 2]
+    assert [cycles_of(FP4), cycles_of(FP3)] == [2, 2]
+
+
+@pytest.mark.parametrize(("sharing", "stall"), [(1, 0), (8, 0), (9, 8), (16, 64)])
+def test_scaling_stalls_only_what_shares_it_too_widely(sharing: int, stall: int) -> None:
+    """A group of 128 takes 64 cycles in FP3; its scaling takes 8 cycles a PE."""
+    weights = grouped("mixed_g128", FP3)
+    timing = taking(weights, dequant_shared_by=sharing).timing(weights, FP16_FORMAT)
+    group = 128 // timing.lanes * timing.initiation_interval
+    assert group == 64
+    assert max(0, timing.group_cycles - group) == stall
+    assert timing.latency == 3 + timing.group_cycles
+
+
+@pytest.mark.parametrize(("element", "values"), [(FP4, FP4_VALUES), (FP3, FP3_VALUES)])
+def test_every_value_is_two_digits_of_a_term_each(element: Any, values: list[int]) -> None:
+    digits, significances = terms(np.array(values), element)
+    assert digits.shape == (len(values), 2)
+    assert significances[0] == significances[1] + 1
+    assert set(np.abs(digits).reshape(-1).tolist()) <= {0, 1, 2, 4, 8}
+    sums = [
+        sum(Fraction(int(d)) * Fraction(2) ** b for d, b in zip(row, significances, strict=True))
+        for row in digits
+    ]
+    assert sums == values
+
+
+@pytest.mark.parametrize("bits", range(2, 9))
+def test_booth_digits_sum_to_the_integer(bits: int) -> None:
+    values = np.arange(-(2 ** (bits - 1)), 2 ** (bits - 1))
+    digits, significances = terms(values, integer(bits))
+    assert np.abs(digits).max() <= 2
+    assert (digits @ np.array([1 << bsig for bsig in significances]) == values).all()
+
+
+def test_int8_has_three_booth_digits_that_are_not_zero_on_average() -> None:
+    digits, _ = terms(np.arange(-128, 128), integer(8))
+    assert np.count_nonzero(digits) / 256 == 3
+
+
+def test_values_of_three_ones_have_no_decoder() -> None:
+    seven = value_table("seven", table(FP4_MAGNITUDES, 7))
+    assert "two terms" in (refusal(seven) or "")
+    assert refusal(FP4) is None
+    assert refusal(get_format("fp4_e2m1").element) is None
+    assert refusal(value_table("large", table(FP4_MAGNITUDES, 32))) is not None
+    assert refusal(integer(9)) is not None
+    assert refusal(FP16) is not None
+
+
+def test_what_its_datapath_lacks_is_refused() -> None:
+    pe = bitmod()
+    assert pe.accepts(get_format("int6_channel"), FP16_FORMAT) is None
+    assert "fp16" in (pe.accepts(get_format("int4_g128"), FP16_FORMAT) or "")
+    assert "zero point" in (pe.accepts(get_format("int4_channel_asym"), FP16_FORMAT) or "")
+    assert "int8" in (pe.accepts(get_format("int8"), get_format("int8")) or "")
+    with pytest.raises(InputError, match="cannot multiply"):
+        pe.function(get_format("int4_g128"), FP16_FORMAT)
+    assert pe.fits("os") is None
+    assert "outputs" in (pe.fits("ws") or "")
+
+
+def test_its_hardware_has_a_price_and_its_activity_exists() -> None:
+    pairs = [(grouped("mixed_g128", FP4), FP16_FORMAT), (get_format("int6_channel"), FP16_FORMAT)]
+    pe = taking(*(weights for weights, _ in pairs))
+    found = pe.hardware(rows=32, cols=32, stationary="outputs", doubled=True, pairs=pairs)
+    counts = {component.name: component.count for component in found}
+    assert counts == {"pe": 1024, "weight_encoder": 128, "dequantizer": 1024, "group_adder": 128}
+    technology = load_technology("published_45nm")
+    events = {(c.name, event) for c in found for event in technology.price(c).energy_pj}
+    for pair in pairs:
+        activity = pe.activity(*pair, stationary="outputs")
+        assert {event for made in activity.values() for event in made} <= events
+    priced = technology.price(found[0]).energy_pj
+    assert priced["step of 3 cycles"] > priced["step of 2 cycles"]
+    assert pe.activity(*pairs[1], stationary="outputs")["step"] == {("pe", "step of 3 cycles"): 1}
