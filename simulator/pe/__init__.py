@@ -13,6 +13,7 @@ from typing import Any
 from simulator.errors import InputError, nearest
 
 FAMILIES = {
+    "bit_plane": ("simulator.pe.bit_plane", "BitPlanePE"),
     "bitmod": ("simulator.pe.bitmod", "BitModPE"),
     "block_dot": ("simulator.pe.block_dot", "BlockDotPE"),
     "lut": ("simulator.pe.lut", "LutPE"),
