@@ -67,3 +67,12 @@ def _layout(name: str, exponent_bits: int, mantissa_bits: int) -> tuple[int, Bin
     half = 1 << (exponent_bits - 1)
     bits = 1 + exponent_bits + mantissa_bits
     return bits, BinaryFloat(name, bits, mantissa_bits + 1, 2 - half - mantissa_bits, half)
+
+
+def promotion(every: int, copies: int) -> list[Part]:
+    """The second level of accumulators: an FP32 register (``copies`` of it), its adder, and a counter of steps."""
+    return [
+        accumulator("fp32").adder("promote"),
+        Part("promoted", "register", {"bits": FP32.bits}, copies),
+        Part("promote_counter", "register", {"bits": every.bit_length()}),
+    ]

@@ -3,7 +3,7 @@
 OCP Microscaling (MX) 1.0, NVFP4 and NVINT4 (NVIDIA, arXiv 2509.25149; Chen et al., "INT v.s. FP", arXiv 2510.25602),
 block floating point (MSFP: Rouhani et al., NeurIPS 2020) and VS-Quant (Dai et al., MLSys 2021) differ in elements and
 in how a scale is applied; FP8 units of one element format differ threefold in cost by how often they align and what
-they accumulate in. Both are parameters here. What is computed, bit for bit, says `simulator.pe.block_dot_function`.
+they accumulate in. Both are parameters here. What is computed, bit for bit, says `simulator.pe.dot_function`.
 """
 
 from __future__ import annotations
@@ -11,17 +11,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Literal
 
-import numpy as np
 from pydantic import Field, field_validator, model_validator
 
 from simulator.errors import InputError
 from simulator.formats import Format
 from simulator.formats.element import E8, E8M0, Element
 from simulator.hardware.structure import Component, Param, Part
-from simulator.pe.accumulator import Accumulator, accumulator
-from simulator.pe.arithmetic import FP32
+from simulator.pe.accumulator import Accumulator, accumulator, promotion
 from simulator.pe.base import PE, pair_name
-from simulator.pe.block_dot_function import BlockDotFunction
+from simulator.pe.dot_function import DotFunction, exact_sum_bits
 from simulator.pe.elements import element_format
 from simulator.pe.operands import held_bits, streamed_bits
 from simulator.pe.protocol import Pair, Stationary, Timing
@@ -203,7 +201,7 @@ class BlockDotPE(PE):
     def partial_adder(self) -> Part:
         return self.outgoing.adder("accumulate")
 
-    def function(self, weights: Format, activations: Format) -> BlockDotFunction:
+    def function(self, weights: Format, activations: Format) -> DotFunction:
         """The arithmetic on element integers of the two formats."""
         reason = self.accepts(weights, activations)
         if reason:
@@ -211,7 +209,7 @@ class BlockDotPE(PE):
         scales = self._inside(weights, activations)
         full = sum(scale.bits for scale in scales)
         aligned = self.align_window is not None and _has_float(weights.element, activations.element)
-        return BlockDotFunction(
+        return DotFunction(
             weights.element,
             activations.element,
             self.accumulator,
@@ -232,7 +230,8 @@ class BlockDotPE(PE):
         self, *, rows: int, cols: int, stationary: Stationary, doubled: bool, pairs: Sequence[Pair]
     ) -> tuple[Component, ...]:
         """One component, "pe". Widths are those of the widest formats that it takes; a pair of narrower ones drives
-        multipliers, exponent adders and operand registers at its own."""
+        multipliers, exponent adders and operand registers at its own. A promotion's adder has area and leakage; its
+        energy, that of one addition in ``promote_every`` steps, is not counted."""
         parts = self._datapath(stationary, doubled)
         idle = {(part.name, "clock"): part.count for part in parts if part.kind == "register"}
         events: dict[str, Uses] = {"idle": idle}
@@ -315,11 +314,7 @@ class BlockDotPE(PE):
         copies = 2 if doubled and stationary == "outputs" else 1
         parts.append(Part("accumulator", "register", {"bits": held.bits}, copies))
         if self.promote_every:
-            parts += [
-                self.outgoing.adder("promote"),
-                Part("promoted", "register", {"bits": FP32.bits}, copies),
-                Part("promote_counter", "register", {"bits": self.promote_every.bit_length()}),
-            ]
+            parts += promotion(self.promote_every, copies)
         stages = self.pipeline_depth - 1 + self.adder_tree_stages
         if stages:
             parts.append(Part("pipeline", "register", {"bits": sum_bits}, stages * clusters))
@@ -414,11 +409,6 @@ class BlockDotPE(PE):
         )
 
 
-def exact_sum_bits(weight: Element, activation: Element, products: int) -> int:
-    """Bits, sign included, of every sum of so many products, in units of the smallest one."""
-    return (_largest_integer(weight) * _largest_integer(activation) * products).bit_length() + 1
-
-
 def _scale_element(name: str) -> Element:
     return _POWERS_OF_TWO[name] if name in _POWERS_OF_TWO else element_format(name).element
 
@@ -427,15 +417,6 @@ def _scale_significand_bits(scale: Element) -> int:
     if scale.kind == "exponent":
         return 1
     return scale.bits if scale.is_integer else scale.mantissa_bits + 1
-
-
-def _largest_integer(element: Element) -> int:
-    """Largest magnitude of the element's integers; two's complement has one more below zero."""
-    if element.kind == "int":
-        return 1 << (element.bits - 1)
-    if element.is_integer:
-        return element.max_code
-    return int(np.ldexp(element.max_value, -element.quantum_exponent))
 
 
 def _has_float(weight: Element, activation: Element) -> bool:

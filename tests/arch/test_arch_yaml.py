@@ -59,7 +59,7 @@ def test_the_shipped_names_are_the_files() -> None:
     [
         ({"clok_ghz": 1}, r"clok_ghz: no key of this name; allowed: did you mean clock_ghz"),
         ({"pe": None}, r"pe: must hold a PE's parameters"),
-        ({"pe": {}}, r"pe\.family: this key is missing; allowed: mac"),
+        ({"pe": {}}, r"pe\.family: this key is missing; allowed: .*mac"),
         ({"pe": {"family": "mac"}}, r"pe\.weights: this key is missing"),
         ({"pe": {"family": ["mac"]}}, r"pe\.family: no PE of this family"),
         (

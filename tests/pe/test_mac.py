@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
 from typing import Any
 
 import ml_dtypes
@@ -16,6 +17,7 @@ from simulator.formats import Format, get_format
 from simulator.hardware import Component
 from simulator.pe import pe_model
 from simulator.pe.arithmetic import FP16, FP32, round_to_float, wrap
+from simulator.pe.elements import element_format
 from simulator.pe.mac import MacPE
 
 
@@ -80,6 +82,7 @@ def test_a_pair_outside_the_lists_is_refused_with_what_is_taken() -> None:
     [
         ({"accumulator": "int4"}, "accumulator"),
         ({"accumulator": "float"}, "accumulator"),
+        ({"accumulator": "int32", "promote_every": 4}, "promote_every"),
         ({"weights": "int4_g128"}, "weights"),
         ({"weights": "int99"}, "weights"),
         ({"lanes": 0}, "lanes"),
@@ -146,6 +149,99 @@ def test_narrow_operands_drive_a_narrow_multiplier_and_change_no_area() -> None:
     assert {name: p for name, p in part.items() if p.count} == {
         p.name: p for p in hardware(pe, "weights").parts
     }
+
+
+PAIRED = ["int4", "int8", "uint4", "fp4_e2m1", "fp6_e3m2", "fp8_e4m3", "fp8_e5m2", "fp16", "bf16"]
+
+
+def codes_of(name: str, random: np.random.Generator, shape: tuple[int, ...]) -> Any:
+    """Element integers of random finite codes, extremes among them."""
+    element = element_format(name).element
+    if element.is_integer:
+        low = 0 if element.kind == "uint" else -(element.max_code + 1)
+        codes = random.integers(low, element.max_code + 1, shape)
+        codes.flat[:2] = low, element.max_code
+    else:
+        # Of bf16 the values whose products fp32 holds.
+        highest = element.max_code if element.exponent_bits < 8 else (127 + 60) << element.mantissa_bits
+        codes = random.integers(0, highest + 1, shape)
+        codes.flat[:3] = 0, 1, highest
+        codes |= random.integers(0, 2, shape) << (element.bits - 1)
+    return element_format(name).element_integers(codes.astype(element.dtype))
+
+
+@pytest.mark.parametrize("weights", PAIRED)
+@pytest.mark.parametrize("activations", PAIRED)
+@pytest.mark.parametrize("accumulator", ["fp32", "bf16", "fixed600", "fixed48", "int32", "int20"])
+def test_every_pair_of_elements_is_summed_exactly_and_rounded_or_wrapped_once(
+    weights: str, activations: str, accumulator: str
+) -> None:
+    pe = mac(weights=weights, activations=activations, accumulator=accumulator, lanes=4)
+    pair = (element_format(weights), element_format(activations))
+    if accumulator.startswith("int") and not (pair[0].is_integer and pair[1].is_integer):
+        assert "floating-point or fixed-point accumulator" in (pe.accepts(*pair) or "")
+        return
+    random = np.random.default_rng(len(weights) + len(activations))
+    (w, w_exponent), (a, a_exponent) = (
+        codes_of(weights, random, (2, 30, 4)),
+        codes_of(activations, random, (2, 30, 4)),
+    )
+    function = pe.function(*pair)
+    state, expected = np.zeros((30, 1), function.dtype), [Fraction(0)] * 30
+    unit = Fraction(2) ** (w_exponent + a_exponent)
+    for step in range(2):
+        state = function.step(state, a[step], w[step])
+        for row in range(30):
+            products = zip(a[step, row], w[step, row], strict=True)
+            total = expected[row] + sum(int(x) * int(y) for x, y in products) * unit
+            expected[row] = held(total, accumulator, unit)
+    got = [Fraction(int(value)) * Fraction(2) ** function.exponent for value in function.result(state)]
+    assert got == expected
+
+
+def held(value: Fraction, accumulator: str, unit: Fraction) -> Fraction:
+    """What an accumulator of this name makes of a sum."""
+    if accumulator[:2] in ("fi", "in"):
+        bits = int(accumulator.removeprefix("fixed").removeprefix("int"))
+        return ((value / unit + 2 ** (bits - 1)) % 2**bits - 2 ** (bits - 1)) * unit
+    precision = {"fp32": 24, "bf16": 8}[accumulator]
+    exponent = -126
+    while abs(value) >= Fraction(2) ** (exponent + 1):
+        exponent += 1
+    step = Fraction(2) ** (exponent - precision + 1)
+    return round(value / step) * step
+
+
+def test_a_second_level_takes_the_first_every_so_many_steps() -> None:
+    form = element_format("fp8_e4m3")
+    pe = mac(weights="fp8_e4m3", activations="fp8_e4m3", accumulator="bf16", promote_every=2)
+    function = pe.function(form, form)
+    state, first, second = np.zeros((1, function.words), object), Fraction(0), Fraction(0)
+    for count, value in enumerate([100, 1, 3, 0.125, 7], 1):
+        operand = np.array([[int(value * 2**9)]])
+        state = function.step(state, operand, operand)
+        first = held(first + Fraction(value) ** 2, "bf16", Fraction(0))
+        if count % 2 == 0:
+            second, first = held(second + first, "fp32", Fraction(0)), Fraction(0)
+    assert Fraction(int(function.result(state)[0]), 2**149) == second + first == 9984 + 9 + 49
+    assert pe.accumulator_bits == 32
+    assert pe.fits("broadcast") is None
+    assert "promote_every" in (pe.fits("ws") or "")
+    built = {part.name: part for part in hardware(pe, "outputs").parts}
+    assert built["accumulator"].params == {"bits": 16}
+    assert built["promoted"].params == {"bits": 32}
+
+
+def test_a_fixed_point_accumulator_aligns_each_float_product() -> None:
+    single = {
+        part.name: part for part in hardware(mac(weights="fp8_e4m3", accumulator="fp32"), "outputs").parts
+    }
+    fixed = {
+        part.name: part for part in hardware(mac(weights="fp8_e4m3", accumulator="fixed64"), "outputs").parts
+    }
+    assert "align" not in single
+    assert fixed["align"].count == 1
+    assert fixed["accumulate"].params == {"bits": 64}
 
 
 def test_an_unknown_family_offers_the_known_ones() -> None:

@@ -1,9 +1,10 @@
-"""What the block-scaled dot product computes, bit for bit.
+"""What PEs of parallel multipliers compute, bit for bit: the MAC (`simulator.pe.mac`) and, with more options, the
+block-scaled dot product (`simulator.pe.block_dot`), whose parameters are meant here.
 
-One step multiplies ``lanes`` pairs of elements of one pair of blocks. The exponent of a float is that of its exponent
-field (the smallest normal's for subnormals), of an integer that of the largest value; the exponent of a product is the
-sum of its factors', of the accumulator its own. The lanes are cut into clusters of ``lanes_per_alignment``, which are
-added to the accumulator one after the other, lowest lanes first. For each:
+One step multiplies ``lanes`` pairs of elements, where scales are applied of one pair of blocks. The exponent of a float
+is that of its exponent field (the smallest normal's for subnormals), of an integer that of the largest value; the
+exponent of a product is the sum of its factors', of the accumulator its own. The lanes are cut into clusters of
+``lanes_per_alignment``, which are added to the accumulator one after the other, lowest lanes first. For each:
 
 1. Products are exact. With ``align_window`` w, and unless both elements are integers, they are aligned: e is the
    largest exponent of those that are not zero; of each magnitude the bits below 2**(e - w) are dropped, then it takes
@@ -58,7 +59,7 @@ _SAFE_BITS = 53
 
 
 @dataclass(frozen=True)
-class BlockDotFunction:
+class DotFunction:
     """The arithmetic of the module's text, bit for bit.
 
     State: accumulator; with a second level also the FP32 register and the steps since it was added to.
@@ -68,15 +69,16 @@ class BlockDotFunction:
     activation: Element
     accumulator: Accumulator
     cluster: int
-    window: int | None
-    fused: bool
-    sticky: bool
-    truncate: bool
-    promote_every: int
     sum_bits: int
-    scale_bits: int
+    """Width of a cluster's sum."""
+    promote_every: int = 0
+    window: int | None = None
+    fused: bool = False
+    sticky: bool = False
+    truncate: bool = False
+    scale_bits: int = 0
     """Significant bits of a product of scales; 0: none are applied."""
-    dropped_scale_bits: int
+    dropped_scale_bits: int = 0
     """Lower bits by which a product of integer scales is rounded off."""
 
     @property
@@ -107,7 +109,10 @@ class BlockDotFunction:
     @property
     def in_float64(self) -> bool:
         """Scaled sums have no more significant bits than float64, in which they are then computed."""
-        return self.fused or self.sum_bits + self.scale_bits + 2 <= _SAFE_BITS
+        sum_bits = self.sum_bits
+        if self.cluster == 1:
+            sum_bits = min(sum_bits, _significand_bits(self.weight) + _significand_bits(self.activation))
+        return self.fused or sum_bits + self.scale_bits + 2 <= _SAFE_BITS
 
     def step(
         self, state: Integers, activations: Integers, weights: Integers, scales: Scales | None = None
@@ -134,8 +139,10 @@ class BlockDotFunction:
         held = self.accumulator.float_format
         if held is None:
             return wrap(partial + other, self.accumulator.bits)
-        total = np.asarray(partial + other, object)
-        return round_to_float(total, held.low, held, truncate=self.truncate)
+        total = add_and_round(
+            reals_of(partial, held.low), reals_of(other, held.low), held, truncate=self.truncate
+        )
+        return integers_of(total, held.low)
 
     def _promoted(self, held: Integers, promoted: Integers, count: Integers) -> Integers:
         count = count + 1
@@ -261,3 +268,21 @@ def _into_fp32(sums: Integers, added: Integers, exponent: int) -> Integers:
     """FP32 sums (integers times 2**-149) and what is added to them (times 2**exponent)."""
     total = add_and_round(reals_of(np.asarray(sums), FP32.low), reals_of(np.asarray(added), exponent), FP32)
     return integers_of(total, FP32.low)
+
+
+def exact_sum_bits(weight: Element, activation: Element, products: int) -> int:
+    """Bits, sign included, of every sum of so many products, in units of the smallest one."""
+    return (_largest_integer(weight) * _largest_integer(activation) * products).bit_length() + 1
+
+
+def _largest_integer(element: Element) -> int:
+    """Largest magnitude of the element's integers; two's complement has one more below zero."""
+    if element.kind == "int":
+        return 1 << (element.bits - 1)
+    if element.is_integer:
+        return element.max_code
+    return int(np.ldexp(element.max_value, -element.quantum_exponent))
+
+
+def _significand_bits(element: Element) -> int:
+    return element.mantissa_bits + 1 if element.kind == "float" else _largest_integer(element).bit_length()
