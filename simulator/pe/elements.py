@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 from simulator.formats import Format, get_format
 from simulator.formats.element import sign_magnitude
@@ -11,10 +12,13 @@ from simulator.formats.element import sign_magnitude
 def element_format(name: str) -> Format:
     """The bare element called ``name``: a format's, or ``s<M>``, block floating point's sign and M bits of magnitude.
 
-    Raises InputError: no number format of this name.
+    An element with several value tables keeps its groups, whose selectors choose among them. Raises InputError: no
+    number format of this name.
     """
     magnitude = re.fullmatch("s([1-9][0-9]?)", name)
     if magnitude:
         return Format(name, sign_magnitude(int(magnitude.group(1))))
-    element = get_format(name).element
-    return Format(element.name, element)
+    format = get_format(name)
+    if format.selector_bits:
+        return replace(format, name=format.element.name)
+    return Format(format.element.name, format.element)
