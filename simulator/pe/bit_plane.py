@@ -23,6 +23,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import Field, field_validator
 
+from simulator.errors import InputError
 from simulator.formats import Format, QuantizedTensor
 from simulator.formats.element import Element
 from simulator.hardware.structure import Component, Part
@@ -165,6 +166,9 @@ class BitPlanePE(PE):
 
     def function(self, weights: Format, activations: Format) -> BitPlaneFunction:
         """The arithmetic on integers: odd ones in bipolar encoding."""
+        reason = self.accepts(weights, activations)
+        if reason:
+            raise InputError(f"the bit-plane PE cannot multiply these: {reason}")
         exponent = weights.element.quantum_exponent + activations.element.quantum_exponent
         return BitPlaneFunction(exponent, self.accumulator_bits)
 

@@ -58,7 +58,6 @@ from simulator.pe.tables import (
     odd_format,
     plain_table,
     plain_table_additions,
-    planes_of_odd,
     quantized,
     read,
 )
@@ -363,9 +362,12 @@ class LutPE(PE):
 
     def function(self, weights: Format, activations: Format) -> LutFunction:
         """The arithmetic on odd integers (plain ones without reinterpretation) and the activations' integers."""
+        reason = self.accepts(weights, activations)
+        if reason:
+            raise InputError(f"the look-up-table PE cannot multiply these: {reason}")
         element = activations.element
         return LutFunction(
-            planes=planes_of_odd(weights.element) if self.reinterpret else weights.element.bits,
+            planes=self.planes(weights.element),
             inputs=self.table_inputs,
             keys="odd" if self.reinterpret else weights.element.kind,
             arithmetic=self.arithmetic(element),

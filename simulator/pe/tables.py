@@ -100,12 +100,6 @@ def _form(format: Format) -> OddForm:
     return form
 
 
-def planes_of_odd(element: Element) -> int:
-    """Planes of an element that `odd_format` gave: an integer one bit wider than they are many, or odd values as they
-    were."""
-    return element.bits - 1 if element.is_integer else _form(Format(element.name, element)).planes
-
-
 def bit_planes(odd: Integers, planes: int) -> npt.NDArray[np.int64]:
     """Digits of odd integers as bits (planes, ...), lowest plane first: 1 for +1, 0 for -1.
 

@@ -82,7 +82,7 @@ def test_results_are_the_wrapped_counts_of_the_planes(
         assert (dequantize(decoded) == dequantize(tensor)).all()
         stored.append(np.array(numbers))
         received.append(decoded.codes.astype(np.int64))
-    function = pe.function(*(pe.received("weights", format) for format in formats))
+    function = pe.function(*formats)
     state = np.zeros(1, function.dtype)
     for low in (0, 5):
         w, a = (np.pad(x[low : low + 5], (0, max(0, low + 5 - 8))) for x in received)

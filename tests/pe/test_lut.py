@@ -163,8 +163,7 @@ def test_a_table_of_zeros_has_a_scale_of_zero() -> None:
 
 def run(pe: LutPE, weights: Format, activations: Format, w: Any, a: Any) -> Fraction:
     """The partial sum of one PE over operands (steps, lanes), the weights given as their own integers."""
-    received = pe.received("weights", weights)
-    function = pe.function(received, activations)
+    function = pe.function(weights, activations)
     state = np.zeros((1,), function.dtype)
     form = odd_form(weights.element)
     assert form is not None
@@ -177,12 +176,11 @@ def run(pe: LutPE, weights: Format, activations: Format, w: Any, a: Any) -> Frac
 
 @pytest.mark.parametrize("activation_codes", [(1, 10, 100, 127), (-128, -128, -128, -128), (0, 0, 0, 0)])
 def test_lookup_equals_the_direct_sum_for_all_sign_patterns(activation_codes: tuple[int, ...]) -> None:
-    pe = lut(weights="int2")
-    format = Format("signs", value_table("signs", (-1, 1)))
-    function = pe.function(format, get_format("int8"))
+    """The two planes of three times a sign are alike."""
+    function = lut().function(get_format("int2"), get_format("int8"))
     for signs in product((-1, 1), repeat=4):
-        state = function.step(np.zeros(1, np.int64), np.array(activation_codes), np.array(signs))
-        assert int(state[0]) == sum(s * a for s, a in zip(signs, activation_codes, strict=True))
+        state = function.step(np.zeros(1, np.int64), np.array(activation_codes), 3 * np.array(signs))
+        assert int(state[0]) == 3 * sum(s * a for s, a in zip(signs, activation_codes, strict=True))
 
 
 steps = st.integers(1, 3)
@@ -348,7 +346,7 @@ def test_several_unquantized_tables_are_added_exactly_and_rounded_once_a_plane(r
 
 def test_lanes_that_a_short_step_leaves_empty_add_nothing() -> None:
     pe = lut()
-    function = pe.function(pe.received("weights", get_format("int4")), get_format("int8"))
+    function = pe.function(get_format("int4"), get_format("int8"))
     state = function.step(np.zeros(1, np.int64), np.array([5, -3, 0, 0]), np.array([15, -7, 0, 0]))
     assert int(state[0]) == 5 * 15 + 3 * 7
 
@@ -360,7 +358,7 @@ def test_rows_and_columns_broadcast() -> None:
         ("int8", random.integers(-127, 128, (3, 1, 4))),
         ("fp16", random.integers(0, 2**20, (3, 1, 4))),
     ):
-        function = pe.function(pe.received("weights", get_format("int4")), get_format(activation))
+        function = pe.function(get_format("int4"), get_format(activation))
         w = 2 * random.integers(-8, 8, (1, 5, 4)) + 1
         together = function.step(np.zeros((3, 5, 1), function.dtype), a, w)
         for i, j in np.ndindex(3, 5):
@@ -375,7 +373,7 @@ def test_the_whole_value_comes_out_with_scales_and_zero_points() -> None:
     tensor = quantize(random.normal(size=(1, 16)), get_format("int4_channel_asym"))
     odd = pe.decode("weights", tensor)
     a = random.integers(-127, 128, 16)
-    function = pe.function(odd.format, get_format("int8"))
+    function = pe.function(tensor.format, get_format("int8"))
     state = np.zeros(1, np.int64)
     for low in range(0, 16, 4):
         state = function.step(state, a[low : low + 4], odd.codes[0, low : low + 4])
