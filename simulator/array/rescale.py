@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from simulator.errors import InputError
-from simulator.formats import QuantizedTensor
+from simulator.formats import QuantizedTensor, exact_integers
 from simulator.pe.arithmetic import FP32, Integers, round_to_float
 from simulator.units import ceil_div
 
@@ -36,6 +36,8 @@ class Operand:
     scales: Exact
     """Integers times 2**SCALE_EXPONENT; one group where the scale is per row or tensor."""
     zero_points: Exact
+    row_scales: Exact
+    """(batch, rows), second level of groups' scales; ones where there is none."""
     tensor_scale: int
     group_size: int
     span: int
@@ -56,15 +58,16 @@ def operand(tensor: QuantizedTensor, batch: int, rows: int) -> Operand:
     """
     format = tensor.format
     span = tensor.shape[-1]
-    codes = tensor.codes[..., :span].reshape(batch, rows, -1)
-    integers, exponent = format.element_integers(codes)
+    integers, exponent = exact_integers(tensor)
     scales = np.float32(1) if tensor.scales is None else tensor.scales
     zeros = np.zeros(np.shape(scales), np.int64) if tensor.zero_points is None else tensor.zero_points
+    second = np.ones((batch, rows)) if tensor.row_scales is None else np.asarray(tensor.row_scales, np.float64)
     return Operand(
-        integers.astype(object),
+        integers[..., :span].reshape(batch, rows, -1).astype(object),
         exponent,
         _per_row(_exact_scales(np.asarray(scales, np.float64)), batch, rows),
         _per_row(zeros.astype(object), batch, rows),
+        _exact_scales(second.reshape(batch, rows, -1)[..., 0]),
         UNIT if tensor.tensor_scale is None else int(_exact_scales(np.asarray(float(tensor.tensor_scale)))),
         format.group_size,
         span,

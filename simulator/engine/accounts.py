@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from simulator.array import gemm_block
 from simulator.array.schedule import COUNTERS, Vector, repeat
-from simulator.engine.record import LayerRecord, Run
+from simulator.engine.record import LayerRecord, Run, Sampling
 from simulator.mapping import Plan
 from simulator.mapping.plan import SCALE_PASSES
 from simulator.units import BITS_PER_BYTE, ceil_div
@@ -40,6 +40,7 @@ class DataCounts(NamedTuple):
     compute_cycles: int
     terms: int
     """Elementary operations that the codes made of the products."""
+    sampling: Sampling
 
 
 def account(
@@ -131,6 +132,7 @@ def account(
             "fill": stack["fill_drain"],
             "vector": plan.vector_cycles + traffic.scale_cycles,
         },
+        sampling=data.sampling if data else None,
         intervals=intervals,
     )
 

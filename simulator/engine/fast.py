@@ -58,7 +58,7 @@ def simulate_gemm(
         counts,
         movements(plan),
         intervals,
-        data=None if timed is None else DataCounts(untiled_cycles(plan, timed), timed.terms),
+        data=None if timed is None else DataCounts(untiled_cycles(plan, timed), timed.terms, timed.sampling),
     )
 
 

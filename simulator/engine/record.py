@@ -28,6 +28,17 @@ class Run:
 
 
 @dataclass(frozen=True)
+class Sampling:
+    """How sure a time is that follows from a sample of the codes."""
+
+    weights: float
+    """Share of the weights whose codes were taken; 1: all."""
+    activations: float
+    cycles_standard_error: float
+    """Of the cycles in which the array streams; 0 where nothing was left out."""
+
+
+@dataclass(frozen=True)
 class LayerRecord:
     """One operation on one accelerator. Cycles count from the end of the previous layer's last event."""
 
@@ -50,6 +61,8 @@ class LayerRecord:
     dram_write_bytes: Mapping[str, int]
     resource_cycles: Mapping[str, int]
     """Lower bound that each resource alone sets: "compute", "dram", "sram", "fill"; the roofline's position."""
+    sampling: Sampling | None = None
+    """Where time depends on the codes."""
     intervals: Mapping[str, tuple[Run, ...]] = field(default_factory=dict)
     """Resource -> its intervals in time order: each transfer of "dma", each tile of "array" from its first word's
     entry to its last result, the work of "vector"."""

@@ -106,8 +106,9 @@ class _Machine:
         tally = np.array([self.tally[counter] for counter in COUNTERS], object)
         by_codes = None
         if self.data is not None:
-            untiled = untiled_cycles(self.plan, streams(self.plan, self.data))
-            by_codes = DataCounts(untiled, self.terms if counts_terms(self.plan) else 0)
+            of_all = streams(self.plan, self.data)
+            terms = self.terms if counts_terms(self.plan) else 0
+            by_codes = DataCounts(untiled_cycles(self.plan, of_all), terms, of_all.sampling)
         record = account(self.plan, name, op, end, self.stack, tally, self.moved, intervals, data=by_codes)
         return record, self.results()
 
@@ -346,9 +347,8 @@ def _group_scale(operand: Operand, batch: int, rows: slice, low: int) -> npt.NDA
 
 
 def _row_scale(operand: Operand, batch: int) -> npt.NDArray[np.object_]:
-    """What the output stage multiplies by after rescaling: the row's scale; 1 where groups had theirs."""
-    scales = operand.scales[batch]
-    return np.full(len(scales), UNIT, object) if operand.group_size else scales[:, 0]
+    """What the output stage multiplies by after rescaling: the row's scale, or the second level of groups' scales."""
+    return operand.row_scales[batch] if operand.group_size else operand.scales[batch, :, 0]
 
 
 def _as_runs(intervals: list[tuple[int, int]]) -> tuple[Run, ...]:

@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from simulator.array import fold_edges
 from simulator.array.folds import KChunk
+from simulator.engine.record import Sampling
 from simulator.mapping import Plan
 from simulator.pe.arithmetic import Integers
 from simulator.pe.protocol import Cycles, DataTiming, Side
@@ -35,6 +36,10 @@ class Codes(Protocol):
         """(rows, k) of one block."""
         ...
 
+    def share(self, side: Side) -> float:
+        """Share of the operand's values that are drawn; 1: all."""
+        ...
+
 
 @dataclass(frozen=True)
 class DataRun:
@@ -53,6 +58,7 @@ class Streams:
     untiled: npt.NDArray[np.int64]
     """(batch, m blocks, n blocks, K chunks) at full speed, K cut by scale groups alone."""
     terms: int
+    sampling: Sampling
 
 
 def pieces_of(chunk: KChunk, low: int, lanes: int) -> Pieces:
@@ -113,7 +119,22 @@ def streams(plan: Plan, data: DataRun) -> Streams:
         bounds = _bounds([len(pieces_of(chunk, low, lanes)) for chunk, low in whole])
         none = np.ones((1, *lengths.shape[2:4], len(whole)), np.int64)
         untiled = _expanded(data, profiles, indices, bounds, none)[0]
-    return Streams(lengths, untiled, int((terms["activations"] * terms["weights"]).sum()) if terms else 0)
+    error = np.sqrt(sum(_variance(lengths[-1], indices[side], side) for side in sides))
+    shares = (data.codes.share("weights"), data.codes.share("activations"))
+    total = int((terms["activations"] * terms["weights"]).sum()) if terms else 0
+    return Streams(lengths, untiled, total, Sampling(*shares, float(error)))
+
+
+def _variance(lengths: npt.NDArray[np.int64], indices: npt.NDArray[np.intp], side: Side) -> float:
+    """Variance of the sum of all streams, as far as blocks of one operand stand for others: N^2 s^2 / n (1 - n / N)
+    for n of N blocks drawn without replacement, s^2 the variance of a block's streams over those drawn."""
+    by_block = lengths.sum(axis=-1).sum(axis=2 if side == "activations" else 1, dtype=np.float64)
+    drawn, first = np.unique(indices, return_index=True)
+    blocks, sampled = indices.size, len(drawn)
+    if sampled == blocks or sampled < 2:
+        return 0.0
+    spread = float(by_block.reshape(-1)[first].var(ddof=1))
+    return blocks**2 * spread / sampled * (1 - sampled / blocks)
 
 
 def _block_words(plan: Plan, data: DataRun, side: Side, block: int, pieces: Pieces) -> Integers:

@@ -14,12 +14,14 @@ from simulator.arch import Accelerator, components, load_accelerator
 from simulator.engine import fast
 from simulator.engine.accounts import compute_cycles
 from simulator.engine.record import LayerRecord, Record
+from simulator.engine.streams import DataRun
 from simulator.engine.vector import simulate_vector
 from simulator.errors import InputError, nearest
 from simulator.formats import dequantize, get_format, quantize
 from simulator.hardware import load_technology
 from simulator.mapping import plan_gemm
 from simulator.report import Report, make_report
+from simulator.study.codes import OperandCodes
 from simulator.version import version
 from simulator.workload import Gemm, Stored, Workload, gemm_workload, load_workload, sample_values
 
@@ -124,9 +126,9 @@ def run_workload(
         if progress is not None:
             progress(operation.name, done, len(workload.operations))
         if isinstance(operation, Gemm):
-            key = _signature(operation)
+            key = _signature(operation, accelerator)
             if key not in known:
-                known[key] = _simulate(operation, accelerator, engine)
+                known[key] = _simulate(workload, operation, accelerator, engine)
             layers.append(replace(known[key], name=operation.name))
             sqnr.append(_weight_sqnr_db(workload, operation))
         else:
@@ -152,7 +154,18 @@ def run_workload(
             "notes": list(workload.notes),
         },
     }
-    columns = {"weight_sqnr_db": sqnr} if any(value is not None for value in sqnr) else {}
+    columns: dict[str, list[Any]] = {}
+    if any(layer.sampling for layer in layers):
+        for column in ("weights", "activations", "cycles_standard_error"):
+            name = column if column == "cycles_standard_error" else f"sampled_{column}"
+            columns[name] = [getattr(layer.sampling, column, None) for layer in layers]
+    if any(value is not None for value in sqnr):
+        columns["weight_sqnr_db"] = sqnr
+    if workload.activation_values != "synthetic":
+        columns["activation_values"] = [
+            operation.activation_values if isinstance(operation, Gemm) else None
+            for operation in workload.operations
+        ]
     return make_report(
         Record(engine, tuple(layers)),
         components(
@@ -170,8 +183,10 @@ def run_workload(
     )
 
 
-def _simulate(operation: Gemm, accelerator: Accelerator, engine: str) -> LayerRecord:
+def _simulate(workload: Workload, operation: Gemm, accelerator: Accelerator, engine: str) -> LayerRecord:
     plan = plan_gemm(operation, accelerator)
+    timing = accelerator.element.data_timing(plan.weights, plan.activations)
+    data = None if timing is None else DataRun(timing, OperandCodes(workload, operation, plan, accelerator))
     moved = plan.n * plan.k * plan.weights.code_bits + plan.m * plan.n * plan.output.code_bits
     least = max(compute_cycles(plan), plan.dram.bus_cycles(moved))
     if least > LONGEST:
@@ -179,7 +194,7 @@ def _simulate(operation: Gemm, accelerator: Accelerator, engine: str) -> LayerRe
             f"{operation.name} takes at least {least} cycles on {accelerator.name}; allowed: up to 2**54"
         )
     if engine == "fast":
-        record = fast.simulate_gemm(plan, operation.name, operation.op)
+        record = fast.simulate_gemm(plan, operation.name, operation.op, data)
     else:
         from simulator.engine import reference
 
@@ -191,13 +206,16 @@ def _simulate(operation: Gemm, accelerator: Accelerator, engine: str) -> LayerRe
                 value=engine,
                 allowed=f"up to {REFERENCE_WORK} (an hour or so); fast gives the same integers",
             )
-        record = reference.simulate_gemm(plan, operation.name, operation.op)[0]
+        record = reference.simulate_gemm(plan, operation.name, operation.op, data=data)[0]
     return record
 
 
-def _signature(operation: Gemm) -> object:
-    """What decides an operation's time and counts: everything but its names."""
+def _signature(operation: Gemm, accelerator: Accelerator) -> object:
+    """What decides an operation's time and counts: everything but its names, unless the codes do too."""
     operands = (operation.weights, operation.activations, operation.output)
+    formats = get_format(operation.weights.format), get_format(operation.activations.format)
+    reason = accelerator.element.accepts(*formats)
+    by_codes = reason is None and accelerator.element.data_timing(*formats) is not None
     return (
         operation.op,
         operation.m,
@@ -207,6 +225,7 @@ def _signature(operation: Gemm) -> object:
         operation.weight_reuse,
         operation.conv,
         tuple((tensor.format, tensor.static, tensor.group_span) for tensor in operands),
+        (operation.weights.name, operation.activations.name) if by_codes else None,
     )
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import toy_pes  # noqa: F401 - announces its families
 from hypothesis import strategies as st
 
-import toy_pes  # noqa: F401 - announces its families
 from simulator.arch import Accelerator, load_accelerator
 from simulator.array.rescale import operand
 from simulator.engine.reference import Operands

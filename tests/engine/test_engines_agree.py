@@ -27,6 +27,7 @@ FIELDS = (
     "resource_cycles",
     "macs",
     "peak_macs_per_cycle",
+    "sampling",
 )
 RELAXED = settings(
     max_examples=150,
@@ -67,19 +68,21 @@ class RandomCodes:
 
     plan: Plan
     seed: int
-    share: int
+    share_of: int
 
     def which(self, side: str) -> np.ndarray:
         axis, extent, batches = ("m", self.plan.m, self.plan.batch)
         if side == "weights":
             axis, extent, batches = "n", self.plan.n, -(-self.plan.batch // self.plan.weight_reuse)
         held = self.plan.array.rows if self.plan.array.dataflow.rows_hold == axis else self.plan.array.cols
-        self.last = extent % held
         blocks = batches * -(-extent // held)
         which = np.arange(blocks)
-        full = np.flatnonzero((which + 1) % -(-extent // held) != 0) if self.last else which
-        which[full] = full[np.arange(len(full)) % max(1, len(full) // self.share)] if len(full) else []
+        full = np.flatnonzero((which + 1) % -(-extent // held) != 0) if extent % held else which
+        which[full] = full[np.arange(len(full)) % max(1, len(full) // self.share_of)] if len(full) else []
         return which
+
+    def share(self, side: str) -> float:
+        return 1 / self.share_of
 
     def integers(self, side: str, block: int) -> np.ndarray:
         axis, extent = ("m", self.plan.m) if side == "activations" else ("n", self.plan.n)
