@@ -113,7 +113,9 @@ def _pair(row: Figure) -> dict[str, str]:
     return {"config": str(row.case["config"]), "over": str(row.case["over"])}
 
 
-_DENSITY = "peak / (area x 108 or 132 multiprocessors), all as printed: agreement checks the division, no more"
+_DENSITY = (
+    "peak / (area x 108 or 132 multiprocessors), all as printed: agreement checks the division, no more"
+)
 _PEAK = "products a cycle of all arrays x clock; a LUT array of 512 one-bit products takes a cycle for each weight bit"
 _PRINTED = "the ratio of two printed figures, so that agreement checks the division, no more"
 _ROOFLINE = "the array's own cycles, without table precomputation and memory: an upper bound of what the paper measures"
