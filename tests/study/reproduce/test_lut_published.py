@@ -10,7 +10,6 @@ from simulator.study.reproduce import reproduce
 from simulator.study.reproduce.figlut import (
     binary_macs_per_cycle,
     direct_adds,
-    generator_adds,
     peak_tops,
     tops,
 )
