@@ -20,124 +20,45 @@ Tables of integers are exact. Those of floats are added up in FP32, each additio
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from fractions import Fraction
 from typing import Annotated, Literal
 
-import numpy as np
-import numpy.typing as npt
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field
 
 from simulator.errors import InputError
 from simulator.formats import Format, QuantizedTensor
 from simulator.formats.element import Element
 from simulator.hardware.structure import Component, Part
-from simulator.pe.accumulator import Accumulator, accumulator
-from simulator.pe.arithmetic import (
-    FP16,
-    FP32,
-    BinaryFloat,
-    Integers,
-    add_and_round,
-    integers_of,
-    reals_of,
-    round_reals,
-    wrap,
-)
-from simulator.pe.base import PE, pair_name
+from simulator.pe.arithmetic import FP32
+from simulator.pe.base import pair_name
 from simulator.pe.elements import element_format
-from simulator.pe.protocol import Pair, Scales, Side, Stationary, Timing
-from simulator.pe.tables import (
-    Sums,
-    as_odd_integers,
-    bit_planes,
-    generator_additions,
-    half_table,
-    keys,
-    odd_form,
-    odd_format,
-    plain_table,
-    plain_table_additions,
-    quantized,
-    read,
-)
+from simulator.pe.protocol import Pair, Side, Stationary, Timing
+from simulator.pe.table_function import Arithmetic, TableFunction
+from simulator.pe.table_pe import TABLE_FLOATS, TablePE
+from simulator.pe.tables import generator_additions, plain_table_additions
 from simulator.units import ceil_div
 
-Arithmetic = Literal["exact", "float", "int8"]
-"""Of the tables: integers; floats; floats quantized to INT8."""
 Uses = dict[tuple[str, str], int]
 
-_TREE_BITS = 53
-"""Widest sum of float entries: what float64 holds."""
-_TABLE_FLOATS: dict[str, BinaryFloat] = {"fp16": FP16, "fp32": FP32}
 
-
-class LutPE(PE):
-    """Parameters of the look-up-table PE, by default LUT Tensor Core's tile with K = 4. Weights: integers of 1 to 8
-    bits; activations: integers and floats of up to 16 bits."""
+class LutPE(TablePE):
+    """Parameters of the look-up-table PE, by default LUT Tensor Core's tile with K = 4."""
 
     family: Literal["lut"]
-    accumulator: str = "int32"
-    """Of integers: int<8..64>. Where activations are floats: fp32, fp16, ..."""
-    lanes: Annotated[int, Field(ge=1, le=1024)] = 4
-    """K of the tile: activations of a row that a step takes, a multiple of `table_inputs`."""
-    table_inputs: Annotated[int, Field(ge=1, le=8)] = 4
-    """mu: activations of one table."""
-    columns_per_table: Annotated[int, Field(ge=1, le=1 << 16)] = 64
-    """PEs of a row that read one table: N of the tile. A wider array holds each table so many times."""
     reinterpret: bool = True
     """Weights as odd integers, tables of 2**(mu - 1) entries; False: plain bits, 2**mu entries."""
     table_quantization: Literal["none", "int8"] = "none"
-    """Of tables of floats."""
-    float_tables: Literal["fp16", "fp32"] = "fp16"
-    """What entries of floats are rounded to, unless they are quantized."""
+    """Of tables of floats, instead of `float_tables`."""
     precompute: Literal["fused", "unfused"] = "fused"
     """unfused: an operation of the vector unit makes the tables before the array starts. fused: with the operation
     before, in whose time it is hidden."""
     pipeline_stages: Annotated[int, Field(ge=1, le=2)] = 1
     """2: a register between the multiplexers and the adders."""
 
-    @field_validator("accumulator")
-    @classmethod
-    def _known_accumulator(cls, name: str) -> str:
-        return accumulator(name).name
-
-    @model_validator(mode="after")
-    def _whole_tables(self) -> LutPE:
-        if self.lanes % self.table_inputs:
-            raise InputError(
-                f"is no whole number of tables of {self.table_inputs} activations",
-                key="lanes",
-                value=self.lanes,
-                allowed=f"a multiple of {self.table_inputs}",
-            )
-        return self
-
-    @property
-    def tables(self) -> int:
-        """Tables that a PE reads in a step."""
-        return self.lanes // self.table_inputs
-
     @property
     def entries(self) -> int:
         """Sums that a table stores; the sum of nothing is no entry."""
-        return (1 << self.table_inputs - 1) if self.reinterpret else (1 << self.table_inputs) - 1
-
-    @property
-    def sums(self) -> Accumulator:
-        return accumulator(self.accumulator)
-
-    @property
-    def accumulator_bits(self) -> int:
-        return self.sums.bits
-
-    def partial_bits(self, weights: Format, activations: Format) -> int:
-        """Width of a partial sum as it leaves the PE."""
-        return self.accumulator_bits
-
-    def partial_adder(self) -> Part:
-        """The PE's own accumulating adder once more."""
-        return self.sums.adder("accumulate")
+        return super().entries if self.reinterpret else (1 << self.table_inputs) - 1
 
     def fits(self, dataflow: str) -> str | None:
         """None for an array whose rows broadcast their tables."""
@@ -147,47 +68,22 @@ class LutPE(PE):
 
     def accepts(self, weights: Format, activations: Format) -> str | None:
         """None, or why this pair of formats is not taken."""
-        reason = super().accepts(weights, activations)
-        if reason:
-            return reason
-        if odd_form(weights.element) is None:
-            return f"{weights.name} has no integers of at most 8 bits, a plane each"
-        if not self.reinterpret and not weights.element.is_integer:
-            return f"without reinterpretation its keys are the bits of integers, which {weights.element.name} is not"
-        element = activations.element
-        if element.kind == "exponent" or element.kind == "table" or element.bits > 16:
-            return f"its tables are of integers and of floats of up to 16 bits, not of {element.name}"
-        arithmetic = self.arithmetic(element)
-        if arithmetic == "exact":
-            return None
-        if self.sums.float_format is None:
-            return f"tables of {element.name} need an fp32 or fp16 accumulator"
-        if arithmetic == "float" and self.tables > 1 and self._sum_bits(element) > _TREE_BITS:
-            return (
-                f"a tree over {self.tables} tables of {element.name} adds fixed point of {self._sum_bits(element)} "
-                f"bits; it has at most {_TREE_BITS} (one table a step needs none)"
-            )
-        return None
+        if self.reinterpret or weights.element.is_integer:
+            return super().accepts(weights, activations)
+        return (
+            f"without reinterpretation its keys are the bits of integers, which {weights.element.name} is not"
+        )
 
     def arithmetic(self, activations: Element) -> Arithmetic:
         """Of the tables of these activations."""
-        if activations.is_integer:
-            return "exact"
-        return "int8" if self.table_quantization == "int8" else "float"
+        quantized = self.table_quantization == "int8" and not activations.is_integer
+        return "int8" if quantized else super().arithmetic(activations)
 
     def received(self, side: Side, format: Format) -> Format:
-        """Weights as odd integers, which is how they were stored: no decoder is needed."""
-        return odd_format(format) if side == "weights" and self.reinterpret else format
+        return super().received(side, format) if self.reinterpret else format
 
     def decode(self, side: Side, tensor: QuantizedTensor) -> QuantizedTensor:
-        return as_odd_integers(tensor) if side == "weights" and self.reinterpret else tensor
-
-    def planes(self, weights: Element) -> int:
-        """Cycles of a step: bits of the weights."""
-        form = odd_form(weights)
-        if form is None:
-            raise InputError("has no bit-planes that a table is read with", value=weights.name)
-        return form.planes
+        return super().decode(side, tensor) if self.reinterpret else tensor
 
     def timing(self, weights: Format, activations: Format) -> Timing:
         """A cycle a plane; K and the activations never change it."""
@@ -205,29 +101,6 @@ class LutPE(PE):
     def vector_passes(self, weights: Format, activations: Format) -> Fraction:
         return self.table_passes(activations) if self.precompute == "unfused" else Fraction(0)
 
-    # Structure
-
-    def entry_bits(self, activations: Element) -> int:
-        """Width of a stored sum."""
-        arithmetic = self.arithmetic(activations)
-        if arithmetic == "int8":
-            return 8
-        if arithmetic == "float":
-            return _TABLE_FLOATS[self.float_tables].bits
-        largest: int = 2**activations.bits - 1 if activations.kind == "uint" else 2 ** (activations.bits - 1)
-        return (self.table_inputs * largest).bit_length() + 1
-
-    def _sum_bits(self, activations: Element) -> int:
-        """Width of the sum of what a PE reads in a cycle; of several floats, aligned in fixed point."""
-        if self.arithmetic(activations) != "float":
-            bits = self.entry_bits(activations)
-        elif self.tables == 1:
-            return _TABLE_FLOATS[self.float_tables].bits
-        else:
-            value_bits = activations.emax + 2 - activations.quantum_exponent
-            bits = value_bits + (self.table_inputs - 1).bit_length()
-        return bits + (self.tables - 1).bit_length()
-
     def hardware(
         self, *, rows: int, cols: int, stationary: Stationary, doubled: bool, pairs: Sequence[Pair]
     ) -> tuple[Component, ...]:
@@ -243,11 +116,11 @@ class LutPE(PE):
         planes = max(map(self.planes, weights))
         arithmetics = {self.arithmetic(element) for element in activations}
         entry = max(map(self.entry_bits, activations))
-        copies = rows * ceil_div(cols, self.columns_per_table)
-        table_parts = [Part("entries", "register", {"bits": entry}, self.tables * self.entries)]
+        copies = ceil_div(cols, self.columns_per_table)
+        table_parts = [Part("entries", "register", {"bits": entry}, copies * self.tables * self.entries)]
         if "int8" in arithmetics:
-            table_parts.append(Part("scale", "register", {"bits": FP32.bits}))
-        circuits = self._circuits(arithmetics, entry, max(map(self._sum_bits, activations)), planes)
+            table_parts.append(Part("scale", "register", {"bits": FP32.bits}, copies))
+        circuits = self._circuits(arithmetics, entry, max(map(self.sum_bits, activations)), planes)
         pe_parts = [part for part, _ in circuits]
         copies_of_sum = 2 if doubled and stationary == "outputs" else 1
         pe_parts += [
@@ -267,9 +140,9 @@ class LutPE(PE):
             pe_events[f"step {name}"] = step
             bits = {"bits": self.entry_bits(activation.element)}
             table_parts.append(Part(f"entries {name}", "register", bits, 0))
-            table_events[f"load {name}"] = {(f"entries {name}", "write"): self.entries}
+            table_events[f"load {name}"] = {(f"entries {name}", "write"): copies * self.entries}
             if self.arithmetic(activation.element) == "int8":
-                table_events[f"scale {name}"] = {("scale", "write"): 1}
+                table_events[f"scale {name}"] = {("scale", "write"): copies}
             key_parts.append(Part(f"keys {name}", "register", {"bits": weight.element.bits}, 0))
             key_events[f"load {name}"] = {(f"keys {name}", "write"): 1}
         structural: dict[str, int | str] = {
@@ -278,6 +151,7 @@ class LutPE(PE):
             "accumulator": self.accumulator,
             "lanes": self.lanes,
             "table_inputs": self.table_inputs,
+            "copies": copies,
             "reinterpret": int(self.reinterpret),
             "table_quantization": self.table_quantization,
             "float_tables": self.float_tables,
@@ -286,7 +160,7 @@ class LutPE(PE):
         }
         return (
             Component("pe", self.family, structural, rows * cols, tuple(pe_parts), pe_events),
-            Component("table", f"{self.family}_table", structural, copies, tuple(table_parts), table_events),
+            Component("table", f"{self.family}_table", structural, rows, tuple(table_parts), table_events),
             Component("keys", f"{self.family}_keys", structural, cols, tuple(key_parts), key_events),
         )
 
@@ -329,7 +203,7 @@ class LutPE(PE):
         """What a step of a pair does, and the parts that do it at the width of the pair."""
         arithmetic, planes = self.arithmetic(activations), self.planes(weights)
         circuits = self._circuits(
-            {arithmetic}, self.entry_bits(activations), self._sum_bits(activations), planes
+            {arithmetic}, self.entry_bits(activations), self.sum_bits(activations), planes
         )
         parts, step = [], {}
         for part, every_plane in circuits:
@@ -360,108 +234,19 @@ class LutPE(PE):
             "activation": loads,
         }
 
-    def function(self, weights: Format, activations: Format) -> LutFunction:
+    def function(self, weights: Format, activations: Format) -> TableFunction:
         """The arithmetic on odd integers (plain ones without reinterpretation) and the activations' integers."""
         reason = self.accepts(weights, activations)
         if reason:
             raise InputError(f"the look-up-table PE cannot multiply these: {reason}")
         element = activations.element
-        return LutFunction(
+        return TableFunction(
             planes=self.planes(weights.element),
             inputs=self.table_inputs,
             keys="odd" if self.reinterpret else weights.element.kind,
             arithmetic=self.arithmetic(element),
-            table_float=_TABLE_FLOATS[self.float_tables],
+            table_float=TABLE_FLOATS[self.float_tables],
             activation_exponent=element.quantum_exponent,
             weight_exponent=weights.element.quantum_exponent,
             sums=self.sums,
         )
-
-
-@dataclass(frozen=True)
-class LutFunction:
-    """Sums of products by look-up, a step's planes at a time."""
-
-    planes: int
-    inputs: int
-    keys: str
-    """odd: digits -1 and +1. int: bits, the top one negative. uint: bits."""
-    arithmetic: Arithmetic
-    table_float: BinaryFloat
-    activation_exponent: int
-    weight_exponent: int
-    sums: Accumulator
-    words: int = 1
-
-    @property
-    def exponent(self) -> int:
-        """Weight of the partial sums' integers, as a power of two."""
-        to = self.sums.float_format
-        return to.low if to else self.activation_exponent + self.weight_exponent
-
-    @property
-    def dtype(self) -> np.dtype[np.int64] | np.dtype[np.object_]:
-        return np.dtype(object if self.sums.float_format or self.sums.bits > 62 else np.int64)
-
-    def step(
-        self, state: Integers, activations: Integers, weights: Integers, scales: Scales | None = None
-    ) -> Integers:
-        """Accumulators (..., 1) after one step on operands (..., lanes)."""
-        tables = activations.reshape(*activations.shape[:-1], -1, self.inputs)
-        to = self.sums.float_format
-        if self.arithmetic == "exact":
-            totals = self._over_planes(self._read(self._table(tables.astype(np.int64)), weights))
-            if to is None:
-                return wrap(state + totals[..., None], self.sums.bits)
-            addends = [reals_of(totals, self.activation_exponent + self.weight_exponent)]
-        else:
-            entries = self._table(self._floats(tables))
-            if not np.isfinite(entries).all():
-                raise InputError("a sum of activations overflows the FP32 adders that make tables")
-            if self.arithmetic == "int8":
-                codes, factors = quantized(entries)
-                totals = self._over_planes(self._read(codes, weights))
-                addends = [np.ldexp(totals * factors.astype(np.float64), self.weight_exponent)]
-            else:
-                kept = round_reals(entries.astype(np.float64), self.table_float)
-                sums = self._read(kept, weights)
-                addends = [np.ldexp(plane, self.weight_exponent + i) for i, plane in enumerate(sums)]
-        assert to is not None
-        held = reals_of(state[..., 0], to.low)
-        for addend in addends:
-            held = add_and_round(held, addend, to)
-        return integers_of(held, to.low)[..., None]
-
-    def result(self, state: Integers) -> Integers:
-        return state[..., 0]
-
-    def add(self, partial: Integers, other: Integers) -> Integers:
-        """Two partial sums, as the adder of the output buffer does it."""
-        to = self.sums.float_format
-        if to is None:
-            return wrap(partial + other, self.sums.bits)
-        return integers_of(add_and_round(reals_of(partial, to.low), reals_of(other, to.low), to), to.low)
-
-    def _table(self, activations: Sums) -> Sums:
-        return half_table(activations) if self.keys == "odd" else plain_table(activations)
-
-    def _floats(self, activations: Integers) -> npt.NDArray[np.float32]:
-        """Activations as the FP32 adders get them, exactly."""
-        return reals_of(activations, self.activation_exponent).astype(np.float32)
-
-    def _read(self, entries: Sums, weights: Integers) -> Sums:
-        """(planes, ...) sums over the tables of entries (..., tables, choices), each with the sign of its key."""
-        if self.keys == "odd":
-            signs, indices = keys(bit_planes(weights, self.planes), self.inputs)
-            signed: Sums = (signs * read(entries, indices)).sum(axis=-1)
-            return signed
-        bits = np.stack([(weights.astype(np.int64) >> plane) & 1 for plane in range(self.planes)])
-        digits = bits.reshape(*bits.shape[:-1], -1, self.inputs)
-        sums: Sums = read(entries, digits @ (1 << np.arange(self.inputs, dtype=np.int64))).sum(axis=-1)
-        if self.keys == "int":
-            sums[-1] = -sums[-1]
-        return sums
-
-    def _over_planes(self, sums: Sums) -> npt.NDArray[np.int64]:
-        """Plane sums (planes, ...) by their weights, added up."""
-        return np.tensordot(1 << np.arange(self.planes, dtype=np.int64), sums, axes=1)
