@@ -8,6 +8,7 @@ docs/workloads.md explains the file.
 """
 
 from simulator.workload.blocks import BlockSample, OperandBlocks, operand_blocks, sample_blocks
+from simulator.workload.checkpoint import stored_vector
 from simulator.workload.huggingface import trace
 from simulator.workload.im2col import im2col
 from simulator.workload.load import gemm_workload, load_workload, workload_names
@@ -34,6 +35,7 @@ __all__ = [
     "operand_blocks",
     "sample_blocks",
     "sample_values",
+    "stored_vector",
     "tensor_values",
     "trace",
     "workload_names",

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import difflib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass, field
 from functools import lru_cache
 from math import prod
@@ -125,6 +125,26 @@ def read_rows(stored: Stored, rows: NDArray[np.intp]) -> NDArray[np.float32]:
     return values.reshape(values.shape[0], -1)
 
 
+def stored_vector(beside: TensorRef, name: str, *, up: int = 0) -> NDArray[np.float32]:
+    """A bias or a norm's gamma or beta, (n,), that a checkpoint keeps beside a matrix: ``name`` in place of its last
+    part (``up`` parts more are dropped).
+
+    Raises InputError: the values of ``beside`` are from no file, or its file has no such vector.
+    """
+    import numpy as np
+
+    if not isinstance(beside.values, Stored):
+        raise InputError("has no values in a checkpoint", key=beside.name, value=beside.values.distribution)
+    file = Path(beside.values.file)
+    wanted = ".".join([*beside.values.tensor.split(".")[: -1 - up], name])
+    entry = header(file).get(wanted)
+    if entry is None or len(entry.shape) != 1 or entry.dtype not in ITEM_BYTES:
+        problem = "the checkpoint has no vector of this name"
+        raise InputError(problem, file=file, key=wanted, allowed=nearest(wanted, header(file)))
+    vector: NDArray[np.float32] = read_rows(Stored(str(file), wanted), np.zeros(1, np.intp))[0]
+    return vector
+
+
 def find_stored(
     values: ValuesDocument, file: Path | None, family: Family[Any] | None, config: Model | None
 ) -> Found:
@@ -167,8 +187,9 @@ def find_stored(
     return Found(values.model_copy(update=update), tensors, origins, tuple(notes))
 
 
-def check_names(found: Found, tensors: Mapping[str, TensorRef]) -> list[str]:
-    """Notes on what the given files lack. Raises InputError: a file without any tensor of ours."""
+def check_names(found: Found, tensors: Mapping[str, TensorRef], read: Set[str]) -> list[str]:
+    """Notes on what the given files lack of weights, and of what products ``read``. Raises InputError: a file without
+    any tensor of ours."""
     notes = []
     ours = {tensor.name: tensor.kind for tensor in tensors.values() if not tensor.stream}
     for kind, held in found.tensors.items():
@@ -184,10 +205,12 @@ def check_names(found: Found, tensors: Mapping[str, TensorRef]) -> list[str]:
                 value=theirs or "no tensor",
                 allowed=nearest(theirs, wanted) or None,
             )
+        needed = [name for name in wanted if kind == "weights" or name in read]
+        missing = [name for name in needed if name not in held]
         if missing:
             spec = getattr(found.values, kind)
             notes.append(
-                f"{len(missing)} of {len(wanted)} {KINDS[kind]} tensors are not in {file} and stay synthetic "
+                f"{len(missing)} of {len(needed)} {KINDS[kind]} tensors are not in {file} and stay synthetic "
                 f"({spec.distribution}, seed {spec.seed}): {_some(missing)}"
             )
         unknown = [name for name in held if name not in ours] if kind != "weights" else []

@@ -162,7 +162,10 @@ def _builder(document: WorkloadDocument, stored: Mapping[str, Any]) -> Builder:
 def _finish(
     document: WorkloadDocument, b: Builder, phase: Phase, stored: Found, notes: tuple[str, ...] = ()
 ) -> Workload:
-    notes = (*notes, *stored.notes, *check_names(stored, b.tensors))
+    read = {
+        tensor.stream or tensor.name for op in b.operations if isinstance(op, Gemm) for tensor in op.inputs
+    }
+    notes = (*notes, *stored.notes, *check_names(stored, b.tensors, read))
     check_tensors(b.tensors)
     formats = document.formats
     qualities = {

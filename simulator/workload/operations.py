@@ -10,7 +10,7 @@ from the names.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from math import prod
@@ -146,6 +146,11 @@ class Gemm:
     def inputs(self) -> tuple[TensorRef, ...]:
         return (self.activations, self.weights)
 
+    @property
+    def activation_values(self) -> str:
+        """Where the values of its operands that are no weights are from: "captured", "synthetic" or "mixed"."""
+        return _one_quality(tensor.values.quality for tensor in self.inputs if not tensor.static)
+
 
 @dataclass(frozen=True, slots=True)
 class VectorOp:
@@ -209,9 +214,20 @@ class Workload:
         return sum(op.macs for op in self.operations if isinstance(op, Gemm))
 
     @property
+    def activation_values(self) -> str:
+        """ "captured", "synthetic" or "mixed": where activations, keys and values of its GEMMs are from."""
+        return _one_quality(op.activation_values for op in self.gemms)
+
+    @property
     def gemms(self) -> tuple[Gemm, ...]:
         """The matrix products alone, in order."""
         return tuple(op for op in self.operations if isinstance(op, Gemm))
+
+
+def _one_quality(qualities: Iterable[str]) -> str:
+    """What all are, or "mixed"; "synthetic" of none."""
+    different = set(qualities)
+    return "mixed" if len(different) > 1 else different.pop() if different else "synthetic"
 
 
 def check(workload: Workload) -> None:
