@@ -13,8 +13,8 @@ In a cycle the PE
    adds the product to the output, while the next group begins.
 
 Where the paper is silent we compute this: lanes whose product is zero take no part in the maximum; a rounded
-significand may carry into one more bit; partial sum and output are FP32, each addition exact and rounded once to
-nearest even; the product with the group's scale is exact.
+significand may carry into one more bit; partial sum and output are in the format of ``accumulator``, each addition
+exact and rounded once to nearest even; the product with the group's scale is exact.
 """
 
 from __future__ import annotations
@@ -24,19 +24,27 @@ from dataclasses import dataclass
 from typing import Annotated, Literal
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from simulator.errors import InputError
 from simulator.formats import Format
 from simulator.formats.element import Element
 from simulator.hardware.structure import Component, Part
-from simulator.pe.arithmetic import FP16, FP32, Integers, round_to_float
+from simulator.pe.accumulator import Accumulator, accumulator
+from simulator.pe.arithmetic import (
+    FP16,
+    BinaryFloat,
+    Integers,
+    Reals,
+    add_and_round,
+    integers_of,
+    reals_of,
+)
 from simulator.pe.base import PE
 from simulator.pe.bitmod_terms import FIXED_POINT_BITS, WIDEST_INTEGER, cycles_of, refusal, terms
 from simulator.pe.protocol import Pair, Scales, Stationary, Timing
 from simulator.units import ceil_div
 
-_FLOAT32 = {"exponent_bits": 8, "significand_bits": FP32.precision}
 _EXPONENT_BITS = 6
 """Of the sum of FP16's exponent (5 bits) and a digit's (2 bits)."""
 _TERM_BITS = 4
@@ -63,6 +71,8 @@ class BitModPE(PE):
     """Products of one step."""
     guard_bits: Annotated[int, Field(ge=0, le=16)] = 3
     """Bits that an aligned significand keeps below its last."""
+    accumulator: str = "fp32"
+    """Of partial sum and output: fp32, fp16, bf16 or e<X>m<Y>."""
     scale_bits: Annotated[int, Field(ge=1, le=16)] = 8
     """Width of a group's scale, and cycles of the multiplication by it."""
     dequant_shared_by: Annotated[int, Field(ge=1, le=64)] = 1
@@ -70,6 +80,23 @@ class BitModPE(PE):
     tile: Annotated[int, Field(ge=1, le=256)] = 8
     """PEs along an edge of a tile: those of a column share the adder of scaled sums, one sum a cycle; those of a row
     share an encoder of weights."""
+
+    @field_validator("accumulator")
+    @classmethod
+    def _float_accumulator(cls, name: str) -> str:
+        if accumulator(name).float_format is None:
+            raise ValueError("it normalises sums: a floating-point accumulator such as fp32 or fp16")
+        return name
+
+    @property
+    def _sum(self) -> Accumulator:
+        return accumulator(self.accumulator)
+
+    @property
+    def _sum_format(self) -> BinaryFloat:
+        found = self._sum.float_format
+        assert found is not None
+        return found
 
     def accepts(self, weights: Format, activations: Format) -> str | None:
         """None, or why this pair of formats is not taken."""
@@ -104,14 +131,14 @@ class BitModPE(PE):
         )
 
     def partial_bits(self, weights: Format, activations: Format) -> int:
-        return FP32.bits
+        return self.accumulator_bits
 
     @property
     def accumulator_bits(self) -> int:
-        return FP32.bits
+        return self._sum.bits
 
     def partial_adder(self) -> Part:
-        return Part("accumulate", "fp_adder", _FLOAT32)
+        return self._sum.adder("accumulate")
 
     @property
     def aligned_bits(self) -> int:
@@ -148,7 +175,7 @@ class BitModPE(PE):
             Part("product", "int_multiplier", {"a_bits": FP16.precision, "b_bits": 1}, lanes),
             Part("aligner", "shifter", {"bits": self.aligned_bits}, lanes),
             Part("rounding", "int_adder", {"bits": self.aligned_bits}, lanes),
-            Part("significance", "int_adder", {"bits": _FLOAT32["exponent_bits"]}),
+            Part("significance", "int_adder", {"bits": self._sum.exponent_bits}),
             self.partial_adder(),
         ]
         if lanes > 1:
@@ -162,7 +189,7 @@ class BitModPE(PE):
                 {"bits": lanes * (_EXPONENT_BITS + 1 + FP16.precision) + _EXPONENT_BITS},
             ),
             Part("stage_2", "register", {"bits": self.sum_bits + _EXPONENT_BITS + _SIGNIFICANCE_BITS}),
-            Part("group_sum", "register", {"bits": FP32.bits}),
+            Part("group_sum", "register", {"bits": self.accumulator_bits}),
         ]
         operands = Part("activations", "register", {"bits": FP16.bits}, lanes)
         events: dict[str, Uses] = {
@@ -172,7 +199,11 @@ class BitModPE(PE):
             step = {(part.name, "operate"): cycles * part.count for part in datapath}
             step |= {(part.name, "write"): cycles * part.count for part in each_cycle}
             events[_step(cycles)] = step | {(operands.name, "write"): lanes}
-        params = {"lanes": lanes, "guard_bits": self.guard_bits}
+        params: dict[str, int | str] = {
+            "lanes": lanes,
+            "guard_bits": self.guard_bits,
+            "accumulator": self.accumulator,
+        }
         return Component("pe", self.family, params, count, (*datapath, *each_cycle, operands), events)
 
     def _encoder(self, rows: int, copies: int, elements: Iterable[Element]) -> Component:
@@ -197,7 +228,7 @@ class BitModPE(PE):
         return Component("weight_encoder", "bitmod_encoder", params, rows * copies, tuple(parts), events)
 
     def _dequantizer(self, count: int) -> Component:
-        bits = FP32.precision + self.scale_bits
+        bits = self._sum_format.precision + self.scale_bits
         parts = (
             Part("adder", "int_adder", {"bits": bits}),
             Part("product", "register", {"bits": bits}),
@@ -209,7 +240,7 @@ class BitModPE(PE):
 
     def _group_adder(self, count: int, doubled: bool) -> Component:
         copies = self.tile * (2 if doubled else 1)
-        parts = (self.partial_adder(), Part("outputs", "register", {"bits": FP32.bits}, copies))
+        parts = (self.partial_adder(), Part("outputs", "register", {"bits": self.accumulator_bits}, copies))
         events = {"add": {("accumulate", "operate"): 1, ("outputs", "write"): 1}}
         return Component("group_adder", "bitmod_group_adder", {"outputs": copies}, count, parts, events)
 
@@ -232,6 +263,7 @@ class BitModPE(PE):
             weights.element,
             weights.element.quantum_exponent + activations.element.quantum_exponent,
             self.guard_bits,
+            self._sum_format,
             words=2 if self.scales_inside(weights, activations) else 1,
         )
 
@@ -246,16 +278,17 @@ def _encode(element: Element) -> str:
 
 @dataclass(frozen=True)
 class BitModFunction:
-    """The PE's datapath. State: the partial sum, and, where groups are scaled, the output; integers times 2**-149."""
+    """The PE's datapath. State: the partial sum, and, where groups are scaled, the output."""
 
     weights: Element
     product_exponent: int
     guard_bits: int
+    sum_format: BinaryFloat
     words: int
 
     @property
     def exponent(self) -> int:
-        return FP32.low
+        return self.sum_format.low
 
     @property
     def dtype(self) -> np.dtype[np.object_]:
@@ -267,17 +300,28 @@ class BitModFunction:
         """State (..., words) after the cycles of one step on operands (..., lanes)."""
         digits, significances = terms(weights.astype(np.int64), self.weights)
         exponents, significands = _unpacked(activations.astype(np.int64))
-        partial = state[..., 0]
+        registers = reals_of(state, self.exponent)
+        partial = registers[..., 0]
         for cycle, bsig in enumerate(significances):
-            total, exponent = self.dot(exponents, significands, digits[..., cycle])
-            partial = self._accumulated(partial, total, exponent + bsig)
+            sums, last_places = self.dot(exponents, significands, digits[..., cycle])
+            addend = np.ldexp(sums.astype(np.float64), last_places + (bsig + self.product_exponent))
+            partial = add_and_round(partial, addend, self.sum_format)
         if self.words == 1:
-            return partial[..., None]
-        output = state[..., 1]
+            return integers_of(partial, self.exponent)[..., None]
+        output = np.broadcast_to(registers[..., 1], partial.shape)
         if scales is not None and scales.ends_group:
-            output = self._scaled(output, partial, scales)
+            output = self.scaled(output, partial, scales)
             partial = np.zeros_like(partial)
-        return np.stack([partial, output], axis=-1)
+        return integers_of(np.stack([partial, output], axis=-1), self.exponent)
+
+    def scaled(self, output: Reals, partial: Reals, scales: Scales) -> Reals:
+        """Stage 4: output + partial * scale, whose product is exact: FP16 activations have no scale of their own."""
+        product = (
+            partial
+            * reals_of(scales.weights, _SCALE_EXPONENT)
+            * reals_of(scales.activations, _SCALE_EXPONENT)
+        )
+        return add_and_round(output, product, self.sum_format)
 
     def dot(self, exponents: Integers, significands: Integers, digits: Integers) -> tuple[Integers, Integers]:
         """Stages 1 and 2 on (..., lanes): sums (...) and their exponents (...), relative to the operands' integers.
@@ -293,28 +337,16 @@ class BitModFunction:
         sums = (np.sign(significands) * np.sign(digits) * aligned).sum(axis=-1)
         return sums, largest[..., 0] - self.guard_bits
 
-    def _accumulated(self, partial: Integers, sums: Integers, exponents: Integers) -> Integers:
-        """Stage 3: partial + sums * 2**exponents times the operands' last places."""
-        lowest = self.product_exponent - self.guard_bits - 1
-        wide = sums.astype(object) << (exponents + self.guard_bits + 1).astype(object)
-        common = min(lowest, FP32.low)
-        total = partial * 2 ** (FP32.low - common) + wide * 2 ** (lowest - common)
-        return round_to_float(np.asarray(total, object), common, FP32)
-
-    def _scaled(self, output: Integers, partial: Integers, scales: Scales) -> Integers:
-        """Stage 4: output + partial * scale."""
-        product = partial * scales.weights * scales.activations
-        common = FP32.low + 2 * _SCALE_EXPONENT
-        total = output * 2 ** (FP32.low - common) + product
-        return round_to_float(np.asarray(total, object), common, FP32)
-
     def result(self, state: Integers) -> Integers:
         """The output, or the partial sum where nothing is scaled."""
         return state[..., -1]
 
     def add(self, partial: Integers, other: Integers) -> Integers:
         """Two results, as the adder of the output buffer does it."""
-        return round_to_float(np.asarray(partial + other, object), FP32.low, FP32)
+        sums = add_and_round(
+            reals_of(partial, self.exponent), reals_of(other, self.exponent), self.sum_format
+        )
+        return integers_of(sums, self.exponent)
 
 
 def _unpacked(activations: Integers) -> tuple[Integers, Integers]:

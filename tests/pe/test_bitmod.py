@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from bitmod_oracle import E8M12, FP32, booth_terms, float_terms, oracle_step, to_float
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -53,67 +54,6 @@ def taking(*formats: Format, **parameters: Any) -> BitModPE:
     return bitmod(**parameters).model_copy(update={"weights": tuple(f.element.name for f in formats)})
 
 
-# The oracle.
-
-
-def to_fp32(value: Fraction) -> Fraction:
-    if value == 0:
-        return value
-    exponent = -149
-    while abs(value) / Fraction(2) ** exponent >= 2**24:
-        exponent += 1
-    return round(value / Fraction(2) ** exponent) * Fraction(2) ** exponent
-
-
-def booth_terms(value: int, bits: int) -> list[tuple[int, int]]:
-    """(digit, bsig) by the recoding table of bit triples."""
-    bits += bits % 2
-    pattern = format(value % (1 << bits), f"0{bits}b")[::-1]
-    recoded = {"000": 0, "001": 1, "010": 1, "011": 2, "100": -2, "101": -1, "110": -1, "111": 0}
-    found = []
-    for low in range(0, bits, 2):
-        below = pattern[low - 1] if low else "0"
-        found.append((recoded[pattern[low + 1] + pattern[low] + below], low))
-    return found
-
-
-def float_terms(value: int, bits: int) -> list[tuple[int, int]]:
-    """From the ones of {I3 I2 I1 I0 F0}: value counts halves in 4 bits, ones in 3."""
-    halves = abs(value) * (1 if bits == 4 else 2)
-    unit = 0 if bits == 4 else -1
-    ones = [position for position in (4, 3, 2, 1, 0) if halves >> position & 1]
-    sign = -1 if value < 0 else 1
-    first = 1 << (ones.pop(0) - 1) if ones and ones[0] > 0 else 0
-    second = 1 << ones.pop(0) if ones else 0
-    assert not ones
-    assert second <= 8
-    return [(sign * first, unit + 1), (sign * second, unit)]
-
-
-def unpack_fp16(pattern: int) -> tuple[int, int, int]:
-    """Sign, significand of 11 bits, exponent of its last bit."""
-    field, fraction = pattern >> 10 & 31, pattern & 1023
-    return (-1 if pattern >> 15 else 1), fraction + (1024 if field else 0), max(field, 1) - 25
-
-
-def oracle_step(
-    partial: Fraction, patterns: list[int], of_lanes: list[list[tuple[int, int]]], guard: int
-) -> Fraction:
-    for cycle in range(len(of_lanes[0])):
-        products = []
-        for pattern, lane in zip(patterns, of_lanes, strict=True):
-            sign, significand, exponent = unpack_fp16(pattern)
-            digit = lane[cycle][0]
-            if significand and digit:
-                power = abs(digit).bit_length() - 1
-                products.append((sign * (1 if digit > 0 else -1), significand, exponent + power))
-        if products:
-            unit = Fraction(2) ** (max(exponent for _, _, exponent in products) - guard)
-            total = sum(s * round(m * Fraction(2) ** e / unit) for s, m, e in products)
-            partial = to_fp32(partial + total * unit * Fraction(2) ** of_lanes[0][cycle][1])
-    return partial
-
-
 finite_fp16 = st.integers(0, 2**16 - 1).filter(lambda pattern: pattern >> 10 & 31 != 31)
 near_fp16 = st.builds(
     lambda sign, field, fraction: sign << 15 | field << 10 | fraction,
@@ -146,16 +86,23 @@ def run(pe: BitModPE, weights: Format, patterns: list[int], values: list[int], s
 
 
 @settings(max_examples=60, deadline=None)
-@given(data=st.data(), bits=st.integers(2, 8), guard=st.sampled_from([0, 3, 5]))
-def test_integer_weights_give_what_the_oracle_gives(data: st.DataObject, bits: int, guard: int) -> None:
+@given(
+    data=st.data(),
+    bits=st.integers(2, 8),
+    guard=st.sampled_from([0, 3, 5]),
+    sums=st.sampled_from([("fp32", FP32), ("e8m12", E8M12)]),
+)
+def test_integer_weights_give_what_the_oracle_gives(
+    data: st.DataObject, bits: int, guard: int, sums: tuple[str, tuple[int, int]]
+) -> None:
     weights = get_format(f"int{bits}_channel")
     values = data.draw(st.lists(st.integers(-(2 ** (bits - 1)), 2 ** (bits - 1) - 1), min_size=8, max_size=8))
     patterns = data.draw(st.lists(patterns_of, min_size=8, max_size=8))
     expected = Fraction(0)
     for low in (0, 4):
         lanes = [booth_terms(value, bits) for value in values[low : low + 4]]
-        expected = oracle_step(expected, patterns[low : low + 4], lanes, guard)
-    assert run(bitmod(guard_bits=guard), weights, patterns, values, []) == expected
+        expected = oracle_step(expected, patterns[low : low + 4], lanes, guard, sums[1])
+    assert run(bitmod(guard_bits=guard, accumulator=sums[0]), weights, patterns, values, []) == expected
 
 
 @settings(max_examples=60, deadline=None)
@@ -172,8 +119,8 @@ def test_mixed_groups_of_floats_give_what_the_oracle_gives(data: st.DataObject, 
         partial = Fraction(0)
         for low in (8 * group, 8 * group + 4):
             lanes = [float_terms(value, bits) for value in values[low : low + 4]]
-            partial = oracle_step(partial, patterns[low : low + 4], lanes, 3)
-        expected = to_fp32(expected + partial * scale)
+            partial = oracle_step(partial, patterns[low : low + 4], lanes)
+        expected = to_float(expected + partial * scale)
     assert run(taking(weights), weights, patterns, values, scales) == expected
 
 
