@@ -76,7 +76,7 @@ class Options:
             value = float(text)
         except ValueError:
             value = math.nan
-        if value != math.floor(value) or value < least:  # NaN too
+        if not value.is_integer() or value < least:
             raise InputError(
                 "not a parameter", key=name, value=text, allowed=f"an integer of at least {least}"
             )
@@ -413,8 +413,8 @@ def bitsim_stripes(layer: Layer, options: Options, group: int, rows: int) -> int
 
 def bitsim_pragmatic(layer: Layer, options: Options, group: int, rows: int) -> int:
     """The weights are serial; their sign bit is a term like others, and a tile of zeros takes no time."""
-    weights = layer.weights.astype(np.int16)
-    codes = np.minimum(np.abs(weights), 127) | (weights < 0).astype(np.int16) << 7
+    weights = _sign_magnitude(layer.weights)
+    codes = np.abs(weights) | (weights < 0).astype(np.int16) << 7
     return _slowest(lambda tile: kernels.two_stage_cycles(tile) * tile.any(axis=-1), codes, group, rows)
 
 
@@ -428,7 +428,9 @@ def bitsim_bitwave(layer: Layer, options: Options, group: int, rows: int) -> int
     bits = options.number("w_prec", 8)
     if not options.flag("en_bitflip"):
         return (bits - 1) * _tile_count(layer, group, rows)
-    weights = layer.weights if bits == 8 else _flipped(layer.weights, 8 - bits)
+    weights = _sign_magnitude(layer.weights)
+    if bits < 8:
+        weights = _flipped(weights, 8 - bits)
 
     def cycles(tile: Array) -> Array:
         return kernels.bitwave_cycles(tile) + (tile < 0).any(axis=-1) - np.int64(1)
@@ -464,6 +466,11 @@ BITSIM: dict[str, Callable[[Layer, Options, int, int], int | float]] = {
     "BitWave": bitsim_bitwave,
     "BitVert": bitsim_bitvert,
 }
+
+
+def _sign_magnitude(weights: Array) -> Array:
+    """As 8 bits of sign and magnitude hold them: -128 becomes -127."""
+    return np.maximum(weights.astype(np.int16), -127)
 
 
 def _groups(weights: Array, group: int) -> Array:
