@@ -391,115 +391,131 @@ def _steps(vectors: Array, lanes: int) -> Array:
 # BitSim
 
 
+@dataclass(frozen=True)
+class Tiling:
+    """A layer cut into tiles of rows (output channels) x a group of weights, each passed ``repeats`` times: once for
+    each set of columns (positions of one output row, or tokens)."""
+
+    layer: Layer
+    group: int
+    rows: int
+    repeats: int
+
+    @property
+    def tiles(self) -> int:
+        sets = -(-len(self.layer.weights) // self.rows)
+        return sets * self.groups(self.layer.weights).shape[1] * self.repeats
+
+    def groups(self, weights: Array) -> Array:
+        """(M, steps, group): along the channels of each kernel position; where there are fewer of them than of kernel
+        positions, along these, for each channel."""
+        flat = weights.reshape(*weights.shape[:2], -1)
+        positions_last = flat.shape[2] > flat.shape[1]
+        return _steps(flat if positions_last else flat.swapaxes(1, 2), self.group)
+
+    def slowest(self, cycles: Callable[[Array], Array], weights: Array) -> int:
+        """Sum over tiles of the cycles of their slowest row."""
+        each = cycles(self.groups(weights))
+        slowest = np.maximum.reduceat(each, range(0, len(each), self.rows), axis=0)
+        return int(slowest.sum(dtype=np.int64)) * self.repeats
+
+
 def bitsim(row: Row, layer: Layer) -> int | float:
-    """Compute cycles of one row: tiles of rows (output channels) x a group of weights, each repeated for all sets of
-    columns (positions of one output row, or tokens)."""
+    """Compute cycles of one row."""
     options = Options(row)
     machine = options.choice("arch", tuple(BITSIM))
-    group, rows, columns = (options.number(name) for name in ("group", "rows", "cols"))
+    dataflow = tuple(options.number(name) for name in ("group", "rows", "cols"))
     if machine == "BitWave" and options.flag("config_dataflow"):
-        group, rows, columns = _best_dataflow(row)
-    if layer.linear:
-        repeats = -(-options.number("tokens", 1) // columns)
-    else:
-        along_x, along_y = layer.outputs
-        repeats = along_x * -(-along_y // columns) * len(layer.activations)
-    return BITSIM[machine](layer, options, group, rows) * repeats
+        chosen = re.findall("[0-9]+", row.get("best_dataflow") or "")
+        if chosen and len(chosen) != len(dataflow):
+            raise InputError(
+                "not a dataflow", key="best_dataflow", value=chosen, allowed="group, rows and columns"
+            )
+        dataflows = [tuple(int(number) for number in chosen)] if chosen else BITWAVE_DATAFLOWS
+        return min(bitsim_bitwave(_tiling(layer, options, *each), options) for each in dataflows)
+    return BITSIM[machine](_tiling(layer, options, *dataflow), options)
 
 
-def bitsim_stripes(layer: Layer, options: Options, group: int, rows: int) -> int:
-    return 8 * _tile_count(layer, group, rows)
+def bitsim_stripes(tiling: Tiling, options: Options) -> int:
+    return 8 * tiling.tiles
 
 
-def bitsim_pragmatic(layer: Layer, options: Options, group: int, rows: int) -> int:
+def bitsim_pragmatic(tiling: Tiling, options: Options) -> int:
     """The weights are serial; their sign bit is a term like others, and a tile of zeros takes no time."""
-    weights = _sign_magnitude(layer.weights)
+    weights = _sign_magnitude(tiling.layer.weights)
     codes = np.abs(weights) | (weights < 0).astype(np.int16) << 7
-    return _slowest(lambda tile: kernels.two_stage_cycles(tile) * tile.any(axis=-1), codes, group, rows)
+    return tiling.slowest(lambda tile: kernels.two_stage_cycles(tile) * tile.any(axis=-1), codes)
 
 
-def bitsim_bitlet(layer: Layer, options: Options, group: int, rows: int) -> int:
-    return _slowest(lambda tile: kernels.bitlet_cycles(tile, bits=8), layer.weights, group, rows)
+def bitsim_bitlet(tiling: Tiling, options: Options) -> int:
+    return tiling.slowest(lambda tile: kernels.bitlet_cycles(tile, bits=8), tiling.layer.weights)
 
 
-def bitsim_bitwave(layer: Layer, options: Options, group: int, rows: int) -> int:
+def bitsim_bitwave(tiling: Tiling, options: Options) -> int:
     """One column less than the columns that are not zero, the sign among them: where no weight is negative a column of
     magnitudes is lost, and zeros take -1."""
     bits = options.number("w_prec", 8)
     if not options.flag("en_bitflip"):
-        return (bits - 1) * _tile_count(layer, group, rows)
-    weights = _sign_magnitude(layer.weights)
+        return (bits - 1) * tiling.tiles
+    weights = _sign_magnitude(tiling.layer.weights)
     if bits < 8:
         weights = _flipped(weights, 8 - bits)
 
     def cycles(tile: Array) -> Array:
         return kernels.bitwave_cycles(tile) + (tile < 0).any(axis=-1) - np.int64(1)
 
-    return _slowest(cycles, weights, group, rows)
+    return tiling.slowest(cycles, weights)
 
 
-def bitsim_bitvert(layer: Layer, options: Options, group: int, rows: int) -> int | float:
+def bitsim_bitvert(tiling: Tiling, options: Options) -> int | float:
+    """Data decide only without bi-directional sparsity; elsewhere cycles follow from assumed precisions, and are
+    fractions where a fraction of the channels keeps 8 bits."""
     mode = options.choice("mode", ("no_bbs", "bbs", "lsb", "ol_eager", "ol_cons"))
     if mode == "no_bbs":
-        if group % 2:
+        if tiling.group % 2:
             raise InputError(
-                "half of the group's lanes have multipliers", key="group", value=group, allowed="even"
+                "half of a group's lanes are multipliers", key="group", value=tiling.group, allowed="even"
             )
-        return _slowest(
-            lambda tile: kernels.bit_column_cycles(tile, bits=8, multipliers=group // 2),
-            layer.weights,
-            group,
-            rows,
+        return tiling.slowest(
+            lambda tile: kernels.bit_column_cycles(tile, bits=8, multipliers=tiling.group // 2),
+            tiling.layer.weights,
         )
-    tiles = _tile_count(layer, group, rows)
     if mode in ("bbs", "lsb"):
-        return tiles * sync.stored_columns(8, {"bbs": 0, "lsb": 2}[mode])
+        return tiling.tiles * sync.stored_columns(8, {"bbs": 0, "lsb": 2}[mode])
     sensitive = options.fraction("outlier_frac")
     others = sync.stored_columns(8, {"ol_eager": 4, "ol_cons": 2}[mode])
-    return tiles * sensitive * 8 + tiles * (1 - sensitive) * others
+    return tiling.tiles * sensitive * 8 + tiling.tiles * (1 - sensitive) * others
 
 
-BITSIM: dict[str, Callable[[Layer, Options, int, int], int | float]] = {
+BITSIM: dict[str, Callable[[Tiling, Options], int | float]] = {
     "Stripes": bitsim_stripes,
     "Pragmatic": bitsim_pragmatic,
     "Bitlet": bitsim_bitlet,
     "BitWave": bitsim_bitwave,
     "BitVert": bitsim_bitvert,
 }
+BITWAVE_DATAFLOWS: list[tuple[int, ...]] = [
+    (8, 32, 16),
+    (16, 32, 8),
+    (32, 32, 4),
+    (128, 8, 1),
+    (16, 64, 1),
+    (32, 32, 1),
+    (16, 1, 16),
+]
+"""(group, rows, columns) that a reconfigured array may have."""
+
+
+def _tiling(layer: Layer, options: Options, group: int, rows: int, columns: int) -> Tiling:
+    if layer.linear:
+        return Tiling(layer, group, rows, -(-options.number("tokens", 1) // columns))
+    height, width = layer.outputs
+    return Tiling(layer, group, rows, height * -(-width // columns))
 
 
 def _sign_magnitude(weights: Array) -> Array:
     """As 8 bits of sign and magnitude hold them: -128 becomes -127."""
     return np.maximum(weights.astype(np.int16), -127)
-
-
-def _groups(weights: Array, group: int) -> Array:
-    """(M, steps, group): along the channels of each kernel position; where there are fewer of them than of kernel
-    positions, along these, for each channel."""
-    flat = weights.reshape(*weights.shape[:2], -1)
-    positions_last = flat.shape[2] > flat.shape[1]
-    return _steps(flat if positions_last else flat.swapaxes(1, 2), group)
-
-
-def _slowest(cycles: Callable[[Array], Array], weights: Array, group: int, rows: int) -> int:
-    """Sum over tiles of the cycles of the slowest row."""
-    each = cycles(_groups(weights, group))
-    slowest = np.maximum.reduceat(each, range(0, len(each), rows), axis=0)
-    return int(slowest.sum(dtype=np.int64))
-
-
-def _tile_count(layer: Layer, group: int, rows: int) -> int:
-    steps = _groups(layer.weights, group).shape[1]
-    return -(-len(layer.weights) // rows) * steps
-
-
-def _best_dataflow(row: Row) -> tuple[int, int, int]:
-    """(group, rows, columns) that BitSim chose."""
-    text = row.get("best_dataflow") or ""
-    numbers = [int(number) for number in re.findall("[0-9]+", text)]
-    if len(numbers) != 3:
-        raise InputError("not a dataflow", key="best_dataflow", value=text, allowed="group, rows and columns")
-    return numbers[0], numbers[1], numbers[2]
 
 
 def _flipped(weights: Array, columns: int) -> Array:

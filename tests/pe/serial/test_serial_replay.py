@@ -143,17 +143,17 @@ def test_bitsims_rules_read_twice_give_one_count(
 @pytest.mark.parametrize(
     ("row", "cycles"),
     [
-        ({"mode": "bbs"}, 512 // 32 * 256 // 16 * 8),
-        ({"mode": "lsb"}, 512 // 32 * 256 // 16 * 6),
-        ({"mode": "ol_eager", "outlier_frac": "0.25"}, 512 // 32 * 256 // 16 * 5.0),
-        ({"mode": "ol_cons", "outlier_frac": "0.1"}, 256 * 0.1 * 8 + 256 * 0.9 * 6),
+        ({"mode": "bbs"}, 256 * 3 * 8),
+        ({"mode": "lsb"}, 256 * 3 * 6),
+        ({"mode": "ol_eager", "outlier_frac": "0.25"}, 256 * 3 * 5.0),
+        ({"mode": "ol_cons", "outlier_frac": "0.1"}, 768 * 0.1 * 8 + 768 * 0.9 * 6),
     ],
 )
 def test_bitverts_other_modes_follow_from_assumed_precisions(row: dict[str, str], cycles: float) -> None:
+    """512 / 32 x 256 / 16 = 256 tiles, for three sets of columns."""
     layer = replay.read_layers(INPUTS)["uni8", "fc1"]
-    assert (
-        replay.bitsim({"arch": "BitVert", "group": "16", "rows": "32", "cols": "16"} | row, layer) == cycles
-    )
+    array = {"arch": "BitVert", "group": "16", "rows": "32", "cols": "16", "tokens": "40"}
+    assert replay.bitsim(array | row, layer) == cycles
 
 
 def test_bitwave_counts_flipped_weights_where_its_precision_is_lower() -> None:
@@ -171,13 +171,18 @@ def test_bitwave_counts_flipped_weights_where_its_precision_is_lower() -> None:
     assert replay.bitsim(row, zeros) == -tiles
 
 
-def test_bitwaves_reported_dataflow_is_the_one_that_counts() -> None:
+def test_bitwave_takes_the_best_dataflow_or_the_reported_one() -> None:
     layer = replay.read_layers(INPUTS)["uni8", "fc1"]
     row = {"arch": "BitWave", "group": "8", "rows": "32", "cols": "16", "en_bitflip": "True"}
     chosen = row | {"config_dataflow": "True", "best_dataflow": "(16, 8, 4)"}
     assert replay.bitsim(chosen, layer) == replay.bitsim(
         row | {"group": "16", "rows": "8", "cols": "4"}, layer
     )
+    every = [
+        replay.bitsim(row | dict(zip(("group", "rows", "cols"), map(str, dataflow), strict=True)), layer)
+        for dataflow in replay.BITWAVE_DATAFLOWS
+    ]
+    assert replay.bitsim(row | {"config_dataflow": "True"}, layer) == min(every)
 
 
 GOOD = {"network": "uni8", "layer": "fc1", "architecture": "Stripes", "columns": "4", "rows": "4"}
