@@ -17,6 +17,7 @@ FAMILIES = {
     "bitmod": ("simulator.pe.bitmod", "BitModPE"),
     "block_dot": ("simulator.pe.block_dot", "BlockDotPE"),
     "dequantize": ("simulator.pe.dequantize", "DequantizePE"),
+    "figlut": ("simulator.pe.figlut", "FiglutPE"),
     "lut": ("simulator.pe.lut", "LutPE"),
     "figna": ("simulator.pe.figna", "FignaPE"),
     "mac": ("simulator.pe.mac", "MacPE"),

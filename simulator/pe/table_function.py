@@ -55,25 +55,20 @@ class TableFunction:
         self, state: Integers, activations: Integers, weights: Integers, scales: Scales | None = None
     ) -> Integers:
         """Accumulators (..., 1) after one step on operands (..., lanes)."""
-        tables = activations.reshape(*activations.shape[:-1], -1, self.inputs)
         to = self.sums.float_format
         if self.arithmetic == "exact":
-            totals = self._over_planes(self._read(self._table(tables.astype(np.int64)), weights))
+            entries = self._table(activations.astype(np.int64))
+            totals = self._over_planes(self._read(entries, weights))
             if to is None:
                 return wrap(state + totals[..., None], self.sums.bits)
             addends = [reals_of(totals, self.activation_exponent + self.weight_exponent)]
+        elif self.arithmetic == "int8":
+            codes, factors = quantized(self._float_table(activations))
+            totals = self._over_planes(self._read(codes, weights))
+            addends = [np.ldexp(totals * factors.astype(np.float64), self.weight_exponent)]
         else:
-            entries = self._table(self._floats(tables))
-            if not np.isfinite(entries).all():
-                raise InputError("a sum of activations overflows the FP32 adders that make tables")
-            if self.arithmetic == "int8":
-                codes, factors = quantized(entries)
-                totals = self._over_planes(self._read(codes, weights))
-                addends = [np.ldexp(totals * factors.astype(np.float64), self.weight_exponent)]
-            else:
-                kept = round_reals(entries.astype(np.float64), self.table_float)
-                sums = self._read(kept, weights)
-                addends = [np.ldexp(plane, self.weight_exponent + i) for i, plane in enumerate(sums)]
+            planes = self.float_planes(activations, weights)
+            addends = [np.ldexp(plane, self.weight_exponent + i) for i, plane in enumerate(planes)]
         assert to is not None
         held = reals_of(state[..., 0], to.low)
         for addend in addends:
@@ -90,12 +85,23 @@ class TableFunction:
             return wrap(partial + other, self.sums.bits)
         return integers_of(add_and_round(reals_of(partial, to.low), reals_of(other, to.low), to), to.low)
 
-    def _table(self, activations: Sums) -> Sums:
-        return half_table(activations) if self.keys == "odd" else plain_table(activations)
+    def float_planes(self, activations: Integers, weights: Integers) -> Sums:
+        """(planes, ...) sums over the tables of floats of a step."""
+        entries = self._float_table(activations).astype(np.float64)
+        return self._read(round_reals(entries, self.table_float), weights)
 
-    def _floats(self, activations: Integers) -> npt.NDArray[np.float32]:
-        """Activations as the FP32 adders get them, exactly."""
-        return reals_of(activations, self.activation_exponent).astype(np.float32)
+    def _float_table(self, activations: Integers) -> npt.NDArray[np.float32]:
+        """Tables of floats as the FP32 adders give them. Raises InputError: overflow."""
+        with np.errstate(over="ignore", invalid="ignore"):
+            entries = self._table(reals_of(activations, self.activation_exponent).astype(np.float32))
+        if not np.isfinite(entries).all():
+            raise InputError("a sum of activations overflows the FP32 adders that make tables")
+        return entries
+
+    def _table(self, activations: Sums) -> Sums:
+        """Tables (..., tables, choices) of activations (..., lanes)."""
+        apart = activations.reshape(*activations.shape[:-1], -1, self.inputs)
+        return half_table(apart) if self.keys == "odd" else plain_table(apart)
 
     def _read(self, entries: Sums, weights: Integers) -> Sums:
         """(planes, ...) sums over the tables of entries (..., tables, choices), each with the sign of its key."""
