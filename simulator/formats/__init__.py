@@ -4,7 +4,7 @@ A `Format` is a value that `get_format` makes from a name such as ``int4_g128`` 
 an array (reduction axis last) into a `QuantizedTensor` of codes and scales, `dequantize` turns it back.
 """
 
-from simulator.formats.element import Element
+from simulator.formats.element import Element, value_table
 from simulator.formats.format import Format
 from simulator.formats.names import format_names, get_format
 from simulator.formats.packing import pack, unpack
@@ -22,4 +22,5 @@ __all__ = [
     "pack",
     "quantize",
     "unpack",
+    "value_table",
 ]

@@ -191,8 +191,8 @@ def _check_tables(element: Element) -> None:
                 raise InputError(
                     "entry of a value table", key=element.name, value=value, allowed="an int up to 2**40"
                 )
-        if not any(table):
-            raise InputError("a value table has values other than 0", key=element.name)
+    if not any(map(any, element.tables)):
+        raise InputError("value tables of zeros only", key=element.name)
 
 
 FP32 = minifloat(8, 23, "ieee", "fp32")

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 Granularity = Literal["none", "tensor", "channel", "token", "group", "block"]
 ScaleRule = Literal["floor", "ceil", "even"]
 Quantizer = Callable[[Floats, "Format"], "QuantizedTensor"]
-"""A format's own way to write finite values (rows, k) of float64."""
+"""A format's own way to write values: it gets finite float32 or float64 (rows, k) and the format, and returns their
+`QuantizedTensor`. Rows must not depend on each other, unless there is one scale a tensor: it may get some at a time."""
 
 
 @dataclass(frozen=True)
@@ -55,9 +56,9 @@ class Format:
     """How `quantize` finds a shared exponent unless told otherwise; see `shared_exponent`."""
     scale_limits: tuple[float, float] | None = None
     """Scales before they are stored are clamped to this interval (BitMoD)."""
-    quantizer: Quantizer | None = field(default=None, repr=False)
+    quantizer: Quantizer | None = field(default=None, repr=False, compare=False)
     """Another way than `quantize`'s own to find codes and scales: BitNet's mean, QServe's two steps, BBS's
-    pruning. It gets finite float64 values (rows, k) and this format, and returns their `QuantizedTensor`."""
+    pruning. See `Quantizer`."""
 
     def __post_init__(self) -> None:
         grouped = self.granularity in ("group", "block")
@@ -87,6 +88,8 @@ class Format:
                 key=self.name,
                 value=f"{tables} value tables of its element",
             )
+        if self.quantizer is None and not all(map(any, self.element.tables)):
+            raise InputError("a value table of zeros alone gives no scale", key=self.name)
 
     @property
     def code_bits(self) -> int:

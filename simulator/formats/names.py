@@ -6,6 +6,9 @@ base   = int<2..16> | uint<2..16> | fp32 | fp16 | bf16 | minifloat
        | mx<element> | nv<element>       blocks: E8M0 scale, 32 | E4M3 scale, 16, and an FP32 tensor scale
        | bfp<M> | msfp<11..16>           blocks: shared exponent, sign and M mantissa bits
        | bitmod_fp3 | bitmod_fp4         groups of 128: INT8 scale and a selector, and an FP16 row scale
+       | ternary | binary                scale: the mean magnitude
+       | qserve_uint4                    groups of 128: UINT8 scale and a zero point, and an FP16 row scale
+       | bitflip<N> | bbs_avg<N> | bbs_zp<N>      INT8 of rows without N bit columns in each group of 32
 minifloat = fp8_e4m3 fp8_e5m2 fp6_e2m3 fp6_e3m2 fp4_e2m1 | e<X>m<Y> | e<X>m<Y>ieee
 scale  = fp16 | i<2..12> | u<2..12>      integers: one a group, under an FP16 scale a row
        | m1 | m2                         powers of two: alone, or under an FP16 scale a row
@@ -19,6 +22,8 @@ from dataclasses import replace
 from functools import lru_cache
 
 from simulator.errors import InputError, nearest, shorten
+from simulator.formats import pruning, qserve
+from simulator.formats.binarized import absmean
 from simulator.formats.element import (
     BF16,
     E8,
@@ -35,13 +40,22 @@ from simulator.formats.element import (
     sign_magnitude,
 )
 from simulator.formats.format import Format, Granularity
-from simulator.formats.tables import BITMOD_MAGNITUDES, FLINT_BITS, POT_BITS, bitmod, flint, power_of_two
+from simulator.formats.tables import (
+    BINARY,
+    BITMOD_MAGNITUDES,
+    FLINT_BITS,
+    POT_BITS,
+    bitmod,
+    flint,
+    power_of_two,
+)
 
 ENTRY_POINT_GROUP = "simulator.formats"
 MX_BLOCK = 32
 NV_BLOCK = 16
 MSFP_BLOCK = 16
 BITMOD_GROUP = 128
+QSERVE_GROUP = 128
 BITMOD_SCALES = (1e-5, 1e4)
 """Limits of a scale in BitMoD's released quantizer."""
 LARGEST_GROUP = 2**20
@@ -71,6 +85,7 @@ _MINIFLOAT = re.compile(
 )
 _INTEGER_SCALE = re.compile(r"(?P<kind>[iu])(?P<bits>[2-9]|1[0-2])")
 _ANT = re.compile(r"(?P<kind>u?flint|pot)(?P<bits>[2-8])")
+_PRUNED = re.compile(r"(?P<method>bitflip|bbs_avg|bbs_zp)(?P<columns>[1-6])")
 _BFP = re.compile(r"(?P<kind>bfp|msfp)(?P<bits>[0-9]{1,2})")
 
 _WHOLE: dict[str, Granularity] = {"channel": "channel", "token": "token", "tensor": "tensor"}
@@ -94,9 +109,23 @@ def format_names() -> list[str]:
         "fp4_e2m1_g32",
     ]
     tables = ["bitmod_fp4_g128", "bitmod_fp3_g128", "flint4", "uflint4", "pot4"]
+    pruned = [
+        f"{method}{columns}_g32" for method in ("bitflip", "bbs_avg", "bbs_zp") for columns in (2, 3, 4)
+    ]
+    own = ["ternary", "binary", "qserve_uint4_g128", *pruned]
     two_levels = ["int6_g128_si8", "int8_g128_si8", "int4_g16_su4", "int4_g16_su6"]
     powers = ["fp4_e2m1_g128_sm1", "fp4_e2m1_g128_sm2"]
-    return [*integers, *floats, *blocks, *suffixed, *tables, *two_levels, *powers, *sorted(_third_party())]
+    return [
+        *integers,
+        *floats,
+        *blocks,
+        *suffixed,
+        *tables,
+        *two_levels,
+        *powers,
+        *own,
+        *sorted(_third_party()),
+    ]
 
 
 def get_format(name: str | Format) -> Format:
@@ -128,6 +157,8 @@ def _parse(text: str) -> Format:
     elif parts["whole"]:
         granularity = _WHOLE[parts["whole"]]
     bare = _base_format(base)
+    if bare is not None and bare.quantizer is not None:
+        return _with_group(bare, base, granularity, size, other=parts["scale"] or parts["asym"])
     if bare is None:
         third_party = _third_party()
         if spelled in third_party:
@@ -151,6 +182,14 @@ def _base_format(base: str) -> Format | None:
             base, element, "group", BITMOD_GROUP, FP16, selector_bits=2, scale_limits=BITMOD_SCALES
         )
         return _with_scale(chosen, "i8")
+    if base in ("ternary", "binary"):
+        element = BINARY if base == "binary" else integer(2)
+        return Format(base, element, "tensor", scale_element=FP16, quantizer=absmean)
+    if base == "qserve_uint4":
+        return qserve.format_of(QSERVE_GROUP)
+    pruned = _PRUNED.fullmatch(base)
+    if pruned:
+        return pruning.format_of(pruned["method"], int(pruned["columns"]))  # type: ignore[arg-type]
     shared = _BFP.fullmatch(base)
     if shared:
         given = int(shared["bits"])
@@ -278,6 +317,21 @@ def _with_scale(grouped: Format, scale: str) -> Format:
         raise InputError(f"{grouped.name} has no groups below its rows' scales", allowed="_g<N> before it")
     level = integer(int(whole["bits"]), signed=whole["kind"] == "i") if whole else E8
     return replace(grouped, scale_element=level, row_scale_element=FP16)
+
+
+def _with_group(
+    bare: Format, base: str, granularity: Granularity | None, size: int, *, other: str | None
+) -> Format:
+    """A format whose quantizer is its own, with the one suffix that it may have."""
+    if base in ("ternary", "binary") and granularity != "block" and not other:
+        return _with_suffixes(bare, granularity, size, None, asymmetric=False)
+    if granularity not in (None, "group") or other:
+        raise InputError(
+            f"{base} has scales of its own", allowed=f"{base}_g<N>, _channel where it has no groups"
+        )
+    if base == "qserve_uint4":
+        return qserve.format_of(size or QSERVE_GROUP)
+    return replace(bare, name=f"{base}_g{size}", selector_group=size) if size else bare
 
 
 def _block_format(bare: Format, size: int) -> Format:

@@ -10,7 +10,7 @@ quotient. For float64 values the two roundings are the definition.
 The tensor is worked through in tiles that stay in the cache, so the peak is input plus output.
 
 Formats whose definition is another procedure (BitNet's mean, QServe's two steps, BBS's pruning) bring it as
-`Format.quantizer`; it is called with the whole tensor.
+`Format.quantizer`.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from math import fsum, inf, prod
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -33,7 +33,6 @@ from simulator.formats.element import (
     refuse_nan,
     table_integers,
     table_maxima,
-    widen,
 )
 from simulator.formats.format import Format, ScaleRule
 from simulator.formats.names import get_format
@@ -113,20 +112,29 @@ def _by_its_own(target: Format, values: Array, *, pad: bool) -> QuantizedTensor:
         refuse_nan(values, target.name)
         raise InputError("Inf among the values, and its quantizer takes finite ones", key=target.name)
     *outer, k = values.shape
-    rows = widen(values.reshape(prod(outer), k))
+    rows = values.reshape(prod(outer), k)
     if pad:
         rows = np.pad(rows, ((0, 0), (0, target.padded_k(k) - k)))
+    whole = target.granularity == "tensor" or not rows.size
+    tiles = [slice(None)] if whole else row_slices(*rows.shape)
+    parts = [_part(target, rows[tile]) for tile in tiles]
+    fields: dict[str, Any] = {
+        name: np.concatenate([getattr(part, name) for part in parts]).reshape(*outer, *shape[1:])
+        if shape
+        else getattr(parts[0], name)
+        for name, _, shape in target.fields(rows.shape)
+    }
+    return QuantizedTensor(format=target, k=k, **fields)
+
+
+def _part(target: Format, values: Array) -> QuantizedTensor:
+    """Some rows, as the format's quantizer writes them."""
     assert target.quantizer is not None
-    found = target.quantizer(rows, target)
-    if not isinstance(found, QuantizedTensor) or found.format != target or found.codes.shape != rows.shape:
+    found = target.quantizer(values, target)
+    if not isinstance(found, QuantizedTensor) or found.format != target or found.codes.shape != values.shape:
         raise InputError("its quantizer returns no tensor of this format and shape", key=target.name)
     found.check()
-    of_rows = {
-        name: held.reshape(*outer, held.shape[1])
-        for name, _, _ in target.fields(rows.shape)
-        if np.ndim(held := getattr(found, name)) == 2
-    }
-    return replace(found, **of_rows, k=k)
+    return found
 
 
 def _as_array(x: npt.ArrayLike) -> Array:

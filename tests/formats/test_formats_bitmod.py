@@ -84,7 +84,7 @@ def test_every_value_is_at_most_two_ones_of_the_decoded_word(bits: int) -> None:
             assert sum(ones) == abs(value)
 
 
-@settings(max_examples=60)
+@settings(max_examples=60, deadline=None)
 @given(x=rows32, bits=st.sampled_from([3, 4]))
 def test_one_level_equals_exact_arithmetic(x: np.ndarray, bits: int) -> None:
     qt = quantize(x, f"bitmod_fp{bits}_g7_sfp16")
@@ -101,7 +101,7 @@ def test_one_level_equals_exact_arithmetic(x: np.ndarray, bits: int) -> None:
             assert values[r, g : g + 7].tolist() == [nearest(grid, w / scale) for w in group]
 
 
-@settings(max_examples=60)
+@settings(max_examples=60, deadline=None)
 @given(x=rows32, bits=st.sampled_from([3, 4]))
 def test_two_levels_equal_exact_arithmetic(x: np.ndarray, bits: int) -> None:
     qt = quantize(x, f"bitmod_fp{bits}_g7")
@@ -202,7 +202,7 @@ def test_integer_group_scales_lie_under_a_scale_of_the_row() -> None:
     assert get_format("int4_g16_su4").bits_per_value(64) == 4 + 4 / 16 + 16 / 64
 
 
-@settings(max_examples=40)
+@settings(max_examples=40, deadline=None)
 @given(
     x=rows32,
     name=st.sampled_from(["int4_g5_su4", "int6_g5_si8", "uint4_g5_su6_asym", "fp4_g5_su4", "flint4_g5_si8"]),
