@@ -14,10 +14,9 @@ from simulator.engine.registers import (
     FoldShape,
     OperandStationaryArray,
     OutputStationaryArray,
-    StepScales,
 )
 from simulator.mapping import Plan
-from simulator.pe.protocol import Function
+from simulator.pe.protocol import Function, Scales
 
 WAITS = ("wait_weights", "wait_activations", "wait_writeback")
 """By operand: what the array waits for when this one's tile is the last to be ready."""
@@ -32,7 +31,7 @@ class System(FoldSource, Protocol):
         """(cycle, operand) of the last thing that a tile waits for; None while that is not known yet."""
         ...
 
-    def step_scales(self, fold: int, step: int) -> StepScales:
+    def step_scales(self, fold: int, step: int) -> Scales:
         """What the PEs scale by in a step: for its rows and for its columns."""
         ...
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import Protocol
+from typing import Any, Protocol
 
 from simulator.array import Array, KChunk, fold_edges
 from simulator.array.demand import Intervals
@@ -56,7 +56,7 @@ class Fold:
     """Cycle of the first preloaded row."""
     expected: int = 0
     """Results that have not left."""
-    results: dict[tuple[int, int], object] = field(default_factory=dict)
+    results: dict[tuple[int, int], Any] = field(default_factory=dict)
     """(result row, column) -> value."""
 
     @property

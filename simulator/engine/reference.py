@@ -9,7 +9,6 @@ may enter is the rule of docs/concepts.md, stated here a second time. The fast e
 from __future__ import annotations
 
 from collections.abc import Generator, Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -17,28 +16,19 @@ import numpy.typing as npt
 import simpy
 
 from simulator.array.folds import KChunk
-from simulator.array.rescale import UNIT, Operand, accumulate_scaled, correct, finish
+from simulator.array.rescale import Operand
 from simulator.array.schedule import CAUSES, COUNTERS
 from simulator.engine.accounts import DataCounts, Movements, account
 from simulator.engine.controller import controller_for
 from simulator.engine.fast import untiled_cycles
 from simulator.engine.fold import Fold, Vector, folds_in_order
+from simulator.engine.outputs import Operands, Outputs
 from simulator.engine.program import ACTIVATIONS, OUTPUTS, START, WEIGHTS, Transfer, Visit, program, visits
 from simulator.engine.record import LayerRecord, Run
-from simulator.engine.registers import Departure, StepScales
+from simulator.engine.registers import Departure
 from simulator.engine.streams import DataRun, counts_terms, pieces_of, step_words, streams
 from simulator.mapping.plan import Plan, Step
-from simulator.pe.arithmetic import FP32
-from simulator.pe.protocol import Function, Side
-
-
-@dataclass(frozen=True)
-class Operands:
-    """Values for a run that computes results: both operands and the PE's arithmetic."""
-
-    weights: Operand
-    activations: Operand
-    function: Function
+from simulator.pe.protocol import Scales, Side
 
 
 def simulate_gemm(
@@ -83,11 +73,9 @@ class _Machine:
         kinds = len(plan.k_tiles.kinds)
         shapes = ((2, kinds), (2, kinds), (2, 2), (2, 2))
         self.moved = Movements(*(np.zeros(shape, np.int64) for shape in shapes))
-        shape = (plan.batch, plan.m, plan.n) if operands else (0, 0, 0)
+        self.outputs = Outputs(plan, operands) if operands else None
         self.scaled_folds: dict[int, Fold] = {}
         """Folds in flight by number, whose steps ask for scales."""
-        self.group_edges = frozenset(plan.edges)
-        self.partial, self.scaled = np.zeros(shape, object), np.zeros(shape, object)
 
     def run(self, name: str, op: str, trace: bool) -> tuple[LayerRecord, npt.NDArray[np.float32] | None]:
         array = self.environment.process(self.array_process())
@@ -110,7 +98,7 @@ class _Machine:
             terms = self.terms if counts_terms(self.plan) else 0
             by_codes = DataCounts(untiled_cycles(self.plan, of_all), terms, of_all.sampling)
         record = account(self.plan, name, op, end, self.stack, tally, self.moved, intervals, data=by_codes)
-        return record, self.results()
+        return record, self.outputs.results() if self.outputs else None
 
     @property
     def now(self) -> int:
@@ -248,20 +236,15 @@ class _Machine:
         )
         return _over_lanes(operand.integers[batch, fold.cols], fold, piece, lanes)
 
-    def step_scales(self, fold: int, step: int) -> StepScales:
+    def step_scales(self, fold: int, step: int) -> Scales:
         """Scales and zero points of the rows and columns of a fold in flight that apply in a step."""
+        assert self.operands is not None
         here = self.scaled_folds[fold]
         flow = self.plan.array.dataflow
         offset, size = here.pieces[step]
-        low, high = here.low + offset, here.low + offset + size
-        found = []
-        # Zero points are the PE's too, whatever has them.
-        for name, rows in ((flow.row_operand, here.rows), (flow.col_operand, here.cols)):
-            operand, batch = self.operand(name, here)
-            zeros = operand.zero_points[batch, rows, operand.group_at(low)]
-            found.append((_group_scale(operand, batch, rows, low), zeros))
-        (row_scales, row_zeros), (col_scales, col_zeros) = found
-        return StepScales(row_scales, col_scales, row_zeros, col_zeros, high in self.group_edges)
+        m, n = (here.rows, here.cols) if flow.rows_hold == "m" else (here.cols, here.rows)
+        low = here.low + offset
+        return self.operands.scales(self.plan, here.step.batch, m, n, low, low + size)
 
     def operand(self, name: str, fold: Fold) -> tuple[Operand, int]:
         """An operand's values and the batch entry that a fold uses."""
@@ -282,53 +265,18 @@ class _Machine:
     def finish(self, fold: Fold) -> None:
         """Add a fold's results to what the output buffer holds."""
         self.scaled_folds.pop(fold.number)
-        if self.operands is None:
+        if self.outputs is None:
             return
-        flow, chunk, operands = self.plan.array.dataflow, fold.chunk, self.operands
+        flow = self.plan.array.dataflow
         rows = self.streamed(fold) if flow.preloads else fold.rows
-        values = np.empty((rows.stop - rows.start, fold.c), operands.function.dtype)
+        values = np.empty((rows.stop - rows.start, fold.c), self.outputs.operands.function.dtype)
         for (row, col), value in fold.results.items():
             values[row, col] = value
         m, n = (rows, fold.cols) if flow.cols_hold == "n" else (fold.cols, rows)
         if flow.cols_hold == "m":
             values = values.T
-        batch = fold.step.batch
-        here = (batch, m, n)
-        total = operands.function.add(self.partial[here], values) if chunk.reads_partial else values
-        if not chunk.rescaled:
-            self.partial[here] = total
-            return
-        w_batch = batch // self.plan.weight_reuse
-        weights, activations = operands.weights, operands.activations
-        where = (w_batch, batch, m, n, fold.group_low, fold.low + chunk.size)
-        total, exponent = correct(total, operands.function.exponent, weights, activations, where)
-        w_scale = _group_scale(weights, w_batch, n, fold.group_low)[None, :]
-        a_scale = _group_scale(activations, batch, m, fold.group_low)[:, None]
-        before = self.scaled[here] if chunk.reads_scaled else np.zeros_like(total)
-        self.scaled[here] = accumulate_scaled(before, total, exponent, w_scale, a_scale)
-
-    def results(self) -> npt.NDArray[np.float32] | None:
-        """The output stage, once all of K has been added up."""
-        if self.operands is None:
-            return None
-        plan, weights, activations = self.plan, self.operands.weights, self.operands.activations
-        finished = np.zeros((plan.batch, plan.m, plan.n), np.float32)
-        everything = slice(None)
-        for batch in range(plan.batch):
-            w_batch = batch // plan.weight_reuse
-            if plan.edges:
-                sums, exponent = self.scaled[batch], FP32.low
-                if not plan.rescaled:
-                    sums, exponent = self.partial[batch], self.operands.function.exponent
-                w_scale, a_scale = _row_scale(weights, w_batch), _row_scale(activations, batch)
-            else:
-                where = (w_batch, batch, everything, everything, 0, plan.k)
-                exponent = self.operands.function.exponent
-                sums, exponent = correct(self.partial[batch], exponent, weights, activations, where)
-                w_scale, a_scale = weights.scales[w_batch, :, 0], activations.scales[batch, :, 0]
-            second = weights.tensor_scale * activations.tensor_scale
-            finished[batch] = finish(sums, exponent, w_scale[None, :], a_scale[:, None], second)
-        return finished
+        high = fold.low + fold.chunk.size
+        self.outputs.take(values, fold.chunk, (fold.step.batch, m, n), fold.group_low, high)
 
 
 def _over_lanes(rows: Vector, fold: Fold, piece: tuple[int, int], lanes: int) -> Vector:
@@ -337,18 +285,6 @@ def _over_lanes(rows: Vector, fold: Fold, piece: tuple[int, int], lanes: int) ->
     words = np.zeros((len(rows), lanes), rows.dtype)
     words[:, :size] = rows[:, fold.low + low : fold.low + low + size]
     return words
-
-
-def _group_scale(operand: Operand, batch: int, rows: slice, low: int) -> npt.NDArray[np.object_]:
-    """What the rescale unit multiplies by: the group's scale; 1 for an operand without groups."""
-    if operand.group_size:
-        return operand.scales[batch, rows, operand.group_at(low)]
-    return np.full(len(operand.scales[batch, rows]), UNIT, object)
-
-
-def _row_scale(operand: Operand, batch: int) -> npt.NDArray[np.object_]:
-    """What the output stage multiplies by after rescaling: the row's scale, or the second level of groups' scales."""
-    return operand.row_scales[batch] if operand.group_size else operand.scales[batch, :, 0]
 
 
 def _as_runs(intervals: list[tuple[int, int]]) -> tuple[Run, ...]:

@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -22,7 +21,6 @@ from simulator.pe.protocol import Function, Scales
 
 Words = Integers
 Tags = npt.NDArray[np.int64]
-Exact = npt.NDArray[np.object_]
 
 BUBBLE = -1
 
@@ -114,17 +112,6 @@ class _Skew:
         return self.words[self._at], self.folds[self._at], self.steps[self._at]
 
 
-class StepScales(NamedTuple):
-    """What PEs that apply scales need in one step of a fold: of its rows and of its columns, (words,) each."""
-
-    rows: Exact
-    """Integers times 2**-149."""
-    cols: Exact
-    row_zeros: Exact
-    col_zeros: Exact
-    ends_group: bool
-
-
 class OutputStationaryArray:
     """Results accumulate in place; both operands travel (skewed) or are broadcast."""
 
@@ -132,9 +119,9 @@ class OutputStationaryArray:
         self,
         array: Array,
         function: Function | None,
-        scales: Callable[[int, int], StepScales] | None = None,
+        scales: Callable[[int, int], Scales] | None = None,
     ) -> None:
-        """``scales``: of a fold and step, where the PEs apply them."""
+        """``scales``: of a fold and step, of each of its rows and columns, where the PEs apply them."""
         self.array, self.function, self.scales = array, function, scales
         R, C, L = array.rows, array.cols, array.lanes
         dtype = word_type(function)
@@ -221,7 +208,7 @@ class OutputStationaryArray:
         mask: npt.NDArray[np.bool_],
         row_words: Words,
         col_words: Words,
-        of_step: StepScales | None = None,
+        of_step: Scales | None = None,
     ) -> None:
         """One step of the PEs in ``mask``."""
         assert self.function is not None
@@ -230,14 +217,11 @@ class OutputStationaryArray:
         activations, weights = row_words[mask], col_words[mask]
         scales = None
         if of_step is not None:
-            ends = of_step.ends_group
-            a, w = (
-                (of_step.rows[rows], of_step.row_zeros[rows]),
-                (of_step.cols[cols], of_step.col_zeros[cols]),
-            )
-            if self.array.dataflow.row_operand == "weights":
-                a, w = w, a
-            scales = Scales(w[0], a[0], w[1], a[1], ends)
+            m, n = (cols, rows) if self.array.dataflow.row_operand == "weights" else (rows, cols)
+            # PEs beyond the fold's own rows and columns run idle where edge folds take the time of full ones.
+            m, n = np.minimum(m, len(of_step.activations) - 1), np.minimum(n, len(of_step.weights) - 1)
+            zeros = of_step.weight_zeros[n], of_step.activation_zeros[m]
+            scales = Scales(of_step.weights[n], of_step.activations[m], *zeros, of_step.ends_group)
         if self.array.dataflow.row_operand == "weights":
             activations, weights = weights, activations
         self.accumulators[copy][mask] = self.function.step(state, activations, weights, scales)

@@ -88,8 +88,8 @@ def step_words(rows: Integers, pieces: Pieces, lanes: int) -> Integers:
 
 def streams(plan: Plan, data: DataRun) -> Streams:
     """The streams of every fold of a mapped operation."""
-    tiled = _placed([chunk for ki in range(plan.counts[2]) for chunk in plan.chunk_list(ki)])
-    whole = _placed(plan.chunk_list(None))
+    tiled = placed([chunk for ki in range(plan.counts[2]) for chunk in plan.chunk_list(ki)])
+    whole = placed(plan.chunk_list(None))
     lanes = plan.array.lanes
     pieces = [piece for chunk, low in tiled for piece in pieces_of(chunk, low, lanes)]
     profiles: dict[Side, npt.NDArray[np.generic]] = {}
@@ -158,7 +158,7 @@ def _terms(data: DataRun, side: Side, blocks: npt.NDArray[np.intp]) -> npt.NDArr
     return np.stack(found).astype(object)
 
 
-def _placed(chunks: list[KChunk]) -> list[tuple[KChunk, int]]:
+def placed(chunks: list[KChunk]) -> list[tuple[KChunk, int]]:
     """Chunks of K that follow each other, and where they begin."""
     begins = np.cumsum([0, *(chunk.size for chunk in chunks)]).tolist()
     return list(zip(chunks, begins[:-1], strict=True))

@@ -116,7 +116,10 @@ class DataTiming(Protocol):
 
 
 class Scales(NamedTuple):
-    """Scales that a PE applies in one step; integers times 2**-149 and zero points, broadcast against the state."""
+    """Scales that a PE applies in one step; integers times 2**-149 and zero points, broadcast against the state.
+
+    Lanes that a short step leaves empty hold the integer 0 on both sides, whatever the zero points.
+    """
 
     weights: npt.NDArray[np.object_]
     activations: npt.NDArray[np.object_]

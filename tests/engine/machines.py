@@ -9,8 +9,7 @@ import toy_pes  # noqa: F401 - announces its families
 from hypothesis import strategies as st
 
 from simulator.arch import Accelerator, load_accelerator
-from simulator.array.rescale import operand
-from simulator.engine.reference import Operands
+from simulator.engine.outputs import Operands, operands_of
 from simulator.errors import InputError
 from simulator.formats import get_format, quantize
 from simulator.mapping import Plan, plan_gemm
@@ -80,14 +79,14 @@ def buffers(draw: st.DrawFn, *, widths: list[int]) -> dict[str, Any]:
 
 @st.composite
 def accelerators(
-    draw: st.DrawFn, pairs: list[tuple[str, str]], family: str = "mac"
+    draw: st.DrawFn, pairs: list[tuple[str, str]], family: str = "mac", inside: bool | None = None
 ) -> tuple[dict[str, Any], tuple[str, str]]:
     """An accelerator's mapping, and formats (weights, activations) that it takes. ``family``: mac, or one of
     `toy_pes`."""
     weights, activations = draw(st.sampled_from(pairs))
     elements = [get_format(weights).element, get_format(activations).element]
     integers = all(element.is_integer for element in elements)
-    inside = family != "mac" and draw(st.booleans())
+    inside = family == "toy" and (draw(st.booleans()) if inside is None else inside)
     flows = ["os", "broadcast"] if inside else ["os", "ws", "is", "broadcast"]
     dataflow = "broadcast" if family == "data_toy" else draw(st.sampled_from(flows))
     array = {
@@ -159,10 +158,15 @@ def plans(draw: st.DrawFn, pairs: list[tuple[str, str]], *, most: int = 14, fami
 
 @st.composite
 def mapped(
-    draw: st.DrawFn, pairs: list[tuple[str, str]], *, most: int = 14, family: str = "mac"
+    draw: st.DrawFn,
+    pairs: list[tuple[str, str]],
+    *,
+    most: int = 14,
+    family: str = "mac",
+    inside: bool | None = None,
 ) -> tuple[Plan, Accelerator]:
     """A plan and the accelerator it is for."""
-    data, (weights, activations) = draw(accelerators(pairs, family))
+    data, (weights, activations) = draw(accelerators(pairs, family, inside))
     m, n = draw(st.integers(1, most)), draw(st.integers(1, most))
     k = draw(st.integers(1, 3 * most))
     batch = draw(st.sampled_from([1, 1, 2]))
@@ -184,9 +188,5 @@ def operands_for(plan: Plan, data: dict[str, Any], seed: int) -> tuple[Operands,
     activations = quantize(
         random.laplace(size=(plan.batch * plan.m, plan.k)).astype(np.float32), plan.activations
     )
-    function = load_accelerator(data).element.function(plan.weights, plan.activations)
-    return (
-        Operands(operand(weights, plan.batch, plan.n), operand(activations, plan.batch, plan.m), function),
-        weights,
-        activations,
-    )
+    operands = operands_of(plan, load_accelerator(data).element, weights, activations)
+    return operands, weights, activations

@@ -15,14 +15,21 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from machines import FLOAT_PAIRS, INTEGER_PAIRS, accelerators, description, operands_for
+from machines import FLOAT_PAIRS, INTEGER_PAIRS, accelerators, description, mapped, operands_for
 
-from simulator.arch import load_accelerator
+from simulator.arch import Accelerator, load_accelerator
 from simulator.engine import reference
+from simulator.engine.outputs import gemm_values, operands_of
 from simulator.errors import InputError
-from simulator.formats import QuantizedTensor
+from simulator.formats import QuantizedTensor, dequantize, get_format, quantize
 from simulator.mapping import Plan, plan_gemm
 from simulator.workload import gemm_workload
+
+GROUPED_PAIRS = [
+    pair
+    for pair in INTEGER_PAIRS
+    if any(get_format(name).group_size for name in pair) and "nvint4" not in pair
+]
 
 
 def to_fp32(value: Fraction) -> Fraction:
@@ -145,6 +152,7 @@ def check(plan: Plan, data: dict[str, Any], seed: int) -> None:
     operands, weights, activations = operands_for(plan, data, seed)
     _, results = reference.simulate_gemm(plan, "x", "gemm", operands)
     assert results is not None
+    assert (gemm_values(plan, operands) == results).all()
     oracle = Oracle(plan, data["pe"].get("accumulator", "int32"), weights, activations)
     for batch, i, j in np.ndindex(results.shape):
         assert Fraction(float(results[batch, i, j])) == oracle.result(batch, i, j), (batch, i, j)
@@ -157,13 +165,39 @@ def test_every_format_in_every_dataflow_equals_rational_arithmetic(
 ) -> None:
     workload = gemm_workload(5, 21, 7, weights=weights, activations=activations, batch=2)
     operation = workload.gemms[0]
-    from simulator.formats import get_format
-
     elements = [get_format(name).element for name in (weights, activations)]
     accumulator = "int32" if all(element.is_integer for element in elements) else "fp32"
     pe = {"weights": [elements[0].name], "activations": [elements[1].name], "accumulator": accumulator}
     data = description(array={"dataflow": dataflow}, pe=pe)
     check(plan_gemm(operation, load_accelerator(data)), data, seed=1)
+
+
+@settings(
+    max_examples=60,
+    deadline=None,
+    suppress_health_check=[HealthCheck.filter_too_much, HealthCheck.too_slow, HealthCheck.data_too_large],
+)
+@given(drawn=mapped(GROUPED_PAIRS, family="toy", inside=True), seed=st.integers(0, 100))
+def test_scales_applied_inside_give_the_product_of_the_dequantized_tensors(
+    drawn: tuple[Plan, Accelerator], seed: int
+) -> None:
+    """The toy PE keeps exact sums of scaled groups, so that only the output stage rounds."""
+    plan, accelerator = drawn
+    random = np.random.default_rng(seed)
+    weights = quantize(random.normal(size=(plan.batch * plan.n, plan.k)).astype(np.float32), plan.weights)
+    activations = quantize(
+        random.laplace(size=(plan.batch * plan.m, plan.k)).astype(np.float32), plan.activations
+    )
+    operands = operands_of(plan, accelerator.element, weights, activations)
+    _, results = reference.simulate_gemm(plan, "x", "gemm", operands)
+    assert results is not None
+    assert (gemm_values(plan, operands) == results).all()
+    w, a = (dequantize(tensor, np.float64) for tensor in (weights, activations))
+    for batch, i, j in np.ndindex(results.shape):
+        rows = w[batch * plan.n + j], a[batch * plan.m + i]
+        products = (Fraction(x) * Fraction(y) for x, y in zip(*map(np.ndarray.tolist, rows), strict=True))
+        exact = sum(products, Fraction(0))
+        assert Fraction(float(results[batch, i, j])) == to_fp32(exact), (batch, i, j)
 
 
 @settings(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from fractions import Fraction
 from typing import Literal
 
@@ -9,8 +10,40 @@ import numpy as np
 
 import simulator.pe
 from simulator.formats import Format
-from simulator.pe.mac import MacPE
-from simulator.pe.protocol import Cycles, Side, Timing
+from simulator.pe.mac import MacFunction, MacPE
+from simulator.pe.protocol import Cycles, Scales, Side, Timing
+
+
+@dataclass(frozen=True)
+class ExactFunction:
+    """Two accumulators without limit: of the group, and of the groups with their scales and without zero points."""
+
+    product_exponent: int
+    words: int = 2
+
+    @property
+    def dtype(self) -> np.dtype:
+        return np.dtype(object)
+
+    @property
+    def exponent(self) -> int:
+        return self.product_exponent - 2 * 149
+
+    def step(self, state, activations, weights, scales=None):  # type: ignore[no-untyped-def]
+        if scales is None:
+            scales = Scales(*(np.array(x, object) for x in (1 << 149, 1 << 149, 0, 0)), False)
+        w_zero, a_zero = np.expand_dims(scales.weight_zeros, -1), np.expand_dims(scales.activation_zeros, -1)
+        products = (weights * activations - w_zero * activations - a_zero * weights).sum(axis=-1)
+        group = state[..., 0] + products
+        total = state[..., 1]
+        total = total + products * scales.weights * scales.activations
+        return np.stack(np.broadcast_arrays(group, total), axis=-1)
+
+    def result(self, state):  # type: ignore[no-untyped-def]
+        return state[..., 1]
+
+    def add(self, partial, other):  # type: ignore[no-untyped-def]
+        return partial + other
 
 
 class ToyPE(MacPE):
@@ -39,6 +72,10 @@ class ToyPE(MacPE):
             weight_decode=self.weight_decode,
             activation_decode=self.activation_decode,
         )
+
+    def function(self, weights: Format, activations: Format) -> MacFunction | ExactFunction:
+        mac = super().function(weights, activations)
+        return ExactFunction(mac.product_exponent) if self.inside else mac
 
     def vector_passes(self, weights: Format, activations: Format) -> Fraction:
         return Fraction(self.passes, 3)
