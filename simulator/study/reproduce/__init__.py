@@ -32,6 +32,8 @@ PAPERS = (
     Paper("lut-tensor-core", "Mo et al., LUT Tensor Core, ISCA 2025", "density, cycles, cost of the table"),
     Paper("figlut", "Park et al., FIGLUT, HPCA 2025", "lookups a cycle, generator, throughput by width"),
     Paper("mixpe", "Zhang et al., MixPE, arXiv 2411.16158", "time of mixed-precision arrays"),
+    Paper("bbs", "Chen et al., BBS, MICRO 2024", "storage, cycles and speedup of pruned bit-serial arrays"),
+    Paper("qserve", "Lin et al., QServe, MLSys 2025", "protective range, storage, rooflines"),
     Paper("int-vs-fp", "Chen et al., INT v.s. FP, arXiv 2510.25602", "QSNR, crossovers, gate model"),
     Paper(
         "fp8-vs-int8", "van Baalen et al., FP8 versus INT8, arXiv 2303.17951", "gates of one MAC, by format"
