@@ -13,13 +13,14 @@ from simulator.workload.huggingface import trace
 from simulator.workload.im2col import im2col
 from simulator.workload.load import gemm_workload, load_workload, workload_names
 from simulator.workload.operations import Conv, Gemm, Operation, Phase, TensorRef, VectorOp, Workload
-from simulator.workload.sources import Stored, Synthetic
-from simulator.workload.values import Sample, sample_values, tensor_values
+from simulator.workload.sources import Held, Stored, Synthetic
+from simulator.workload.values import Sample, sample_values, tensor_values, with_captured
 
 __all__ = [
     "BlockSample",
     "Conv",
     "Gemm",
+    "Held",
     "OperandBlocks",
     "Operation",
     "Phase",
@@ -38,5 +39,6 @@ __all__ = [
     "stored_vector",
     "tensor_values",
     "trace",
+    "with_captured",
     "workload_names",
 ]

@@ -134,7 +134,7 @@ def stored_vector(beside: TensorRef, name: str, *, up: int = 0) -> NDArray[np.fl
     import numpy as np
 
     if not isinstance(beside.values, Stored):
-        raise InputError("has no values in a checkpoint", key=beside.name, value=beside.values.distribution)
+        raise InputError("has no values in a checkpoint", key=beside.name, value=beside.values.quality)
     file = Path(beside.values.file)
     wanted = ".".join([*beside.values.tensor.split(".")[: -1 - up], name])
     entry = header(file).get(wanted)

@@ -1,8 +1,13 @@
-"""Where the values of a tensor come from: a file, or a distribution and a seed."""
+"""Where the values of a tensor come from: a file, memory, or a distribution and a seed."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 DISTRIBUTIONS = ("normal", "laplace", "uniform")
 
@@ -27,7 +32,15 @@ class Stored:
     quality: str = "real"
 
 
-ValueSource = Synthetic | Stored
+@dataclass(frozen=True, slots=True, eq=False)
+class Held:
+    """What a run of the network gave, in the tensor's shape, float32."""
+
+    array: NDArray[np.float32]
+    quality: str = "captured"
+
+
+ValueSource = Synthetic | Stored | Held
 
 NORMAL = Synthetic("normal")
 LAPLACE = Synthetic("laplace")

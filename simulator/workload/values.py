@@ -9,14 +9,15 @@ random sign.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from typing import TYPE_CHECKING
 
 from simulator.errors import InputError, nearest
 from simulator.workload.checkpoint import read_rows
-from simulator.workload.operations import TensorRef, Workload
-from simulator.workload.sources import Stored, Synthetic
+from simulator.workload.operations import Gemm, Operation, TensorRef, Workload
+from simulator.workload.sources import Held, Stored, Synthetic
 
 if TYPE_CHECKING:
     import numpy as np
@@ -71,6 +72,9 @@ def values_of(ref: TensorRef, rows: slice | NDArray[np.intp] | None = None) -> N
         raise IndexError(f"{ref.name} has {ref.rows} rows")
     if isinstance(ref.values, Stored):
         return read_rows(ref.values, wanted)
+    if isinstance(ref.values, Held):
+        held: NDArray[np.float32] = ref.values.array.reshape(ref.rows, ref.k)[wanted]
+        return held
     return _after(ref, _draw(ref, ref.values, wanted))
 
 
@@ -90,6 +94,34 @@ def sample_values(workload: Workload, tensor: str, *, limit: int = SAMPLE_LIMIT)
         generator(seed, f"rows of {ref.stream or ref.name}").choice(ref.rows, count, replace=False)
     )
     return Sample(tensor_values(workload, tensor, chosen), chosen, count / ref.rows, seed)
+
+
+def with_captured(workload: Workload, tensors: Mapping[str, NDArray[np.float32]]) -> Workload:
+    """The workload with these values, by tensor name, in place of its own; quantized copies have those of their
+    original. Raises InputError: no tensor of a name, or values of another number."""
+    sources = {}
+    for name, array in tensors.items():
+        ref = find_tensor(workload, name)
+        if array.size != ref.size:
+            problem = f"has {ref.size} values, and {array.size} are given"
+            raise InputError(problem, key=workload.name, value=name)
+        sources[name] = Held(array)
+
+    def changed(ref: TensorRef) -> TensorRef:
+        source = sources.get(ref.stream or ref.name)
+        return ref if source is None else replace(ref, values=source)
+
+    def with_operands(op: Operation) -> Operation:
+        if isinstance(op, Gemm):
+            weights, activations = changed(op.weights), changed(op.activations)
+            return replace(op, weights=weights, activations=activations, output=changed(op.output))
+        return replace(op, inputs=tuple(map(changed, op.inputs)), output=changed(op.output))
+
+    return replace(
+        workload,
+        operations=tuple(map(with_operands, workload.operations)),
+        tensors={name: changed(ref) for name, ref in workload.tensors.items()},
+    )
 
 
 def seed_of(workload: Workload, ref: TensorRef) -> int:

@@ -12,7 +12,15 @@ from hypothesis import strategies as st
 
 from simulator.config import dump_yaml
 from simulator.errors import InputError
-from simulator.workload import gemm_workload, load_workload, sample_values, tensor_values
+from simulator.formats import quantize
+from simulator.workload import (
+    gemm_workload,
+    load_workload,
+    operand_blocks,
+    sample_values,
+    tensor_values,
+    with_captured,
+)
 
 WORK = gemm_workload(70, 300, 90, weights="int4_g128", activations="int8_token")
 WHOLE = tensor_values(WORK, "gemm.weight")
@@ -123,6 +131,29 @@ def test_a_sample_of_a_layer_of_llama_stays_below_the_limit():
     sample = sample_values(work, "layers.0.mlp.gate.weight", limit=2**20)
     assert sample.values.size == 2**20
     assert sample.share == 2**20 / (11008 * 4096)
+
+
+def test_captured_values_replace_those_of_a_tensor_and_its_quantized_copy():
+    work = load_workload("minilm-l6", prefill=4)
+    name = "layers.0.attention.context.output"
+    values = np.random.default_rng(3).normal(size=(4, 384)).astype(np.float32)
+    captured = with_captured(work, {name: values})
+    assert np.array_equal(tensor_values(captured, name, slice(1, 3)), values[1:3])
+    assert np.array_equal(tensor_values(captured, f"{name}.quantized"), values)
+    gemm = next(gemm for gemm in captured.gemms if gemm.name == "layers.0.attention.output")
+    assert gemm.activation_values == "captured"
+    assert captured.activation_values == "mixed"
+    codes = operand_blocks(captured, gemm, "activations", 4)[0].codes
+    assert np.array_equal(codes, quantize(values, "int8_token").codes)
+    assert np.array_equal(
+        tensor_values(captured, "embedding.norm.output"), tensor_values(work, "embedding.norm.output")
+    )
+    for wrong, message in (
+        ({"layers.0.attention.contxt.output": values}, "did you mean"),
+        ({name: values[1:]}, "has 1536"),
+    ):
+        with pytest.raises(InputError, match=message):
+            with_captured(work, wrong)
 
 
 def test_unknown_tensors_and_impossible_amounts_are_errors():
