@@ -78,7 +78,8 @@ class ShiftCastPE(DecodingPE):
         if _adds_exponents(format):
             return Format(f"{target.name}_channel", target, "channel", scale_element=FP32)
         name = format.name.replace(format.element.name, target.name, 1)
-        return replace(format, name=name, element=target, scale_element=FP32)
+        scale = None if format.scale_element is None else FP32
+        return replace(format, name=name, element=target, scale_element=scale)
 
     def decode_tensor(self, tensor: QuantizedTensor) -> QuantizedTensor:
         if _adds_exponents(tensor.format):

@@ -31,6 +31,7 @@ from pydantic import Field, field_validator
 from simulator.errors import InputError
 from simulator.formats import Format, QuantizedTensor
 from simulator.formats.element import Array, integer
+from simulator.formats.qserve import first_level
 from simulator.hardware.structure import Part
 from simulator.pe.decoder import DecodingPE, Uses
 from simulator.pe.elements import element_format
@@ -68,6 +69,8 @@ class TwoLevelPE(DecodingPE):
         needed = _bits_of_difference(format)
         if _case(format) != "multiply" and needed > self._target_bits:
             return f"{format.name} needs {needed} bits without its zero points, {self.target} has fewer"
+        if _case(format) == "multiply" and format.row_scale_element is None:
+            return f"{format.name} has no scale a row above its groups' integers"
         scale = format.scale_element
         if _case(format) == "multiply" and scale is not None and scale.bits > self.scale_bits:
             return f"its decoder multiplies by scales of at most {self.scale_bits} bits, not {scale.name}"
@@ -90,14 +93,14 @@ class TwoLevelPE(DecodingPE):
     def decode_tensor(self, tensor: QuantizedTensor) -> QuantizedTensor:
         """Exact. Raises InputError: results that the target does not hold, where the hardware would wrap around."""
         format, case = tensor.format, _case(tensor.format)
-        codes = tensor.codes.astype(np.int64)
-        if case != "widen" and tensor.zero_points is not None:
-            codes = codes - _of_each_code(tensor.zero_points, tensor)
-        scales, zeros = tensor.scales, tensor.zero_points if case == "widen" else None
+        scales, zeros = tensor.scales, tensor.zero_points
         if case == "multiply":
-            assert tensor.scales is not None
-            codes = codes * _of_each_code(tensor.scales.astype(np.int64), tensor)
-            scales = tensor.row_scales
+            codes, scales, zeros = first_level(tensor), tensor.row_scales, None
+        else:
+            codes = tensor.codes.astype(np.int64)
+            if case == "subtract" and zeros is not None:
+                codes -= _of_each_code(zeros, tensor)
+                zeros = None
         half = 1 << (self._target_bits - 1)
         outside = (codes < -half) | (codes >= half)
         if outside.any():
