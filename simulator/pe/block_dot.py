@@ -19,7 +19,7 @@ from simulator.formats.element import E8, E8M0, Element
 from simulator.hardware.structure import Component, Param, Part
 from simulator.pe.accumulator import Accumulator, accumulator, promotion
 from simulator.pe.base import PE, pair_name
-from simulator.pe.dot_function import DotFunction, exact_sum_bits
+from simulator.pe.dot_function import SAFE_BITS, DotFunction, exact_sum_bits
 from simulator.pe.elements import element_format
 from simulator.pe.operands import held_bits, streamed_bits
 from simulator.pe.protocol import Pair, Stationary, Timing
@@ -166,8 +166,12 @@ class BlockDotPE(PE):
         for scale in self._inside(weights, activations):
             if self.accumulator.float_format is None and not scale.is_integer:
                 return f"{self.acc_format} cannot hold sums scaled by {scale.name}"
-            if self.fuse_accumulator and scale.name not in _POWERS_OF_TWO:
+            if self.fuse_accumulator and not self.promote_every and scale.name not in _POWERS_OF_TWO:
                 return f"with a fused accumulator there is no multiplier for scales of {scale.name}"
+        held, second = self.accumulator.float_format, self.promote_every
+        scale_bits = sum(map(_scale_significand_bits, self._inside(weights, activations)))
+        if held and second and held.precision + scale_bits > SAFE_BITS:
+            return f"products of {self.acc_format} and two scales are wider than {SAFE_BITS} bits"
         return None
 
     def fits(self, dataflow: str) -> str | None:
@@ -230,8 +234,8 @@ class BlockDotPE(PE):
         self, *, rows: int, cols: int, stationary: Stationary, doubled: bool, pairs: Sequence[Pair]
     ) -> tuple[Component, ...]:
         """One component, "pe". Widths are those of the widest formats that it takes; a pair of narrower ones drives
-        multipliers, exponent adders and operand registers at its own. A promotion's adder has area and leakage; its
-        energy, that of one addition in ``promote_every`` steps, is not counted."""
+        multipliers, exponent adders and operand registers at its own. Of promotions those of
+        results and groups are counted, not those within them: one addition in ``promote_every`` steps."""
         parts = self._datapath(stationary, doubled)
         idle = {(part.name, "clock"): part.count for part in parts if part.kind == "register"}
         events: dict[str, Uses] = {"idle": idle}
@@ -256,8 +260,12 @@ class BlockDotPE(PE):
         name = pair_name((weights, activations))
         counted = ["mac", "step"]
         counted += [] if stationary == "outputs" else ["preload"]
-        counted += ["group"] if self.scales_inside(weights, activations) else []
-        return {"idle": {("pe", "idle"): 1}} | {what: {("pe", f"{what} {name}"): 1} for what in counted}
+        inside = self.scales_inside(weights, activations)
+        counted += ["group"] if inside else []
+        last = {"result": {("pe", "promote"): 1}} if self.promote_every and not inside else {}
+        return (
+            {"idle": {("pe", "idle"): 1}} | last | {what: {("pe", f"{what} {name}"): 1} for what in counted}
+        )
 
     def _elements(self) -> tuple[list[Element], list[Element]]:
         return (
@@ -321,29 +329,33 @@ class BlockDotPE(PE):
         return parts
 
     def _scaling(self, sum_bits: int) -> tuple[list[Part], int]:
-        """What applies scales, and the width of the scaled sum."""
+        """What applies scales, and the width of the sum that goes into the accumulator: scaled, unless scales wait for
+        the second level."""
         scales = [_scale_element(name) for name in self.scales]
-        clusters = self.lanes // self.cluster
+        held, at_promotion = self.accumulator.float_format, bool(self.promote_every)
+        count = 1 if at_promotion else self.lanes // self.cluster
+        multiplied = held.precision if held and at_promotion else sum_bits
         significand = max(map(_scale_significand_bits, scales))
         exponent = max((scale.exponent_bits for scale in scales), default=0)
         parts = [Part("scale_operands", "register", {"bits": 2 * max(scale.bits for scale in scales)})]
-        held = 0
+        register = 0
         if exponent:
             parts += [
                 Part("scale_exponent_adder", "int_adder", {"bits": exponent + 1}),
-                Part("exponent_scaler", "int_adder", {"bits": exponent + 2}, clusters),
+                Part("exponent_scaler", "int_adder", {"bits": exponent + 2}, count),
             ]
-            held = exponent + 1
+            register = exponent + 1
         if significand > 1:
             product = max(self._scale_product_width(2 * significand, scales), 1)
             parts += [
                 Part("scale_multiplier", "int_multiplier", {"a_bits": significand, "b_bits": significand}),
-                Part("scaler", "int_multiplier", {"a_bits": sum_bits, "b_bits": product}, clusters),
+                Part("scaler", "int_multiplier", {"a_bits": multiplied, "b_bits": product}, count),
             ]
             if self.scale_product_bits:
                 parts.append(Part("scale_rounder", "int_adder", {"bits": self.scale_product_bits}))
-            held, sum_bits = held + product, sum_bits + product
-        parts.append(Part("scale", "register", {"bits": held}))
+            register += product
+            sum_bits += 0 if at_promotion else product
+        parts.append(Part("scale", "register", {"bits": register}))
         return parts, sum_bits
 
     def _scale_product_width(self, full: int, scales: Sequence[Element]) -> int:
@@ -373,7 +385,8 @@ class BlockDotPE(PE):
         step: Uses = {(f"operands {name}", "write"): self.lanes}
         working = ["tree", "leading_one", "normaliser", "rounder", "accumulate"]
         working += ["exponent_max", "exponent_subtractor", "aligner"] if floats else []
-        working += ["exponent_scaler", "scaler"] if self.scales_inside(*pair) else []
+        inside, scaling = self.scales_inside(*pair), ["exponent_scaler", "scaler"]
+        working += scaling if inside and not self.promote_every else []
         for part in working:
             if part in count:
                 step[part, "operate"] = count[part]
@@ -383,12 +396,16 @@ class BlockDotPE(PE):
         if "pipeline" in count:
             step["pipeline", "write"] = count["pipeline"]
         events = {f"mac {name}": mac, f"step {name}": step}
-        if self.scales_inside(*pair):
+        promoted: Uses = {("promote", "operate"): 1, ("promoted", "write"): 1} if self.promote_every else {}
+        if inside:
             group: Uses = {("scale_operands", "write"): 1, ("scale", "write"): 1}
-            for part in ("scale_exponent_adder", "scale_multiplier", "scale_rounder"):
+            once = ["scale_exponent_adder", "scale_multiplier", "scale_rounder"]
+            for part in once + (scaling if self.promote_every else []):
                 if part in count:
                     group[part, "operate"] = 1
-            events[f"group {name}"] = group
+            events[f"group {name}"] = group | promoted
+        elif promoted:
+            events["promote"] = promoted
         if stationary != "outputs":
             word = {"bits": held_bits(weight.bits, activation.bits, stationary)}
             own.append(Part(f"stationary {name}", "register", word, 0))

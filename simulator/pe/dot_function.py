@@ -24,7 +24,8 @@ takes part in that rounding. So aligns the openly synthesised unit of 32 lanes i
 With ``promote_every`` n the accumulator is added to an FP32 register, rounded to nearest, and cleared after every n
 steps, and once more when the result leaves: two-level accumulation, as kernels for FP8 tensor cores do it because these
 keep 13 bits below the largest exponent and truncate (DeepSeek-AI, "DeepSeek-V3 Technical Report", arXiv 2412.19437,
-section 3.3.2; the paper was not at hand).
+section 3.3.2; the paper was not at hand). Scales inside then wait for that addition: the accumulator also moves at the
+end of every group, and it is what moves that 3 multiplies.
 
 Inf and NaN codes and NaN scales (E8M0's 0xFF) are refused where a tensor becomes integers, before a run: every result
 that one of them enters is NaN (or Inf), which needs no simulation.
@@ -54,7 +55,7 @@ from simulator.pe.protocol import Scales
 
 SCALE_EXPONENT = -149
 """Of the integers in `Scales`."""
-_SAFE_BITS = 53
+SAFE_BITS = 53
 """Sums up to this width are exact in float64; wider ones are Python integers."""
 
 
@@ -112,7 +113,8 @@ class DotFunction:
         sum_bits = self.sum_bits
         if self.cluster == 1:
             sum_bits = min(sum_bits, _significand_bits(self.weight) + _significand_bits(self.activation))
-        return self.fused or sum_bits + self.scale_bits + 2 <= _SAFE_BITS
+        scale_bits = 0 if self.promote_every else self.scale_bits
+        return self.fused or sum_bits + scale_bits + 2 <= SAFE_BITS
 
     def step(
         self, state: Integers, activations: Integers, weights: Integers, scales: Scales | None = None
@@ -122,10 +124,11 @@ class DotFunction:
         held = state[..., 0]
         for low in range(0, lanes, self.cluster):
             part = slice(low, low + self.cluster)
-            held = self._accumulate(held, activations[..., part], weights[..., part], scales)
+            at_once = None if self.promote_every else scales
+            held = self._accumulate(held, activations[..., part], weights[..., part], at_once)
         if not self.promote_every:
             return held[..., None]
-        return self._promoted(held, state[..., 1], state[..., 2])
+        return self._promoted(held, state[..., 1], state[..., 2] + 1, scales)
 
     def result(self, state: Integers) -> Integers:
         if not self.promote_every:
@@ -144,12 +147,16 @@ class DotFunction:
         )
         return integers_of(total, held.low)
 
-    def _promoted(self, held: Integers, promoted: Integers, count: Integers) -> Integers:
-        count = count + 1
-        full = count == self.promote_every
-        moved = _into_fp32(promoted, np.where(full, held, 0), self.held_exponent)
-        kept = np.where(full, 0, held)
-        return np.stack(np.broadcast_arrays(kept, moved, np.where(full, 0, count)), axis=-1).astype(object)
+    def _promoted(
+        self, held: Integers, promoted: Integers, count: Integers, scales: Scales | None
+    ) -> Integers:
+        """State after a step, the ``count``-th since the last promotion."""
+        ends_group = scales is not None and self.scale_bits > 0 and scales.ends_group
+        full = (count == self.promote_every) | ends_group
+        added = reals_of(np.where(full, held, 0), self.held_exponent) * self._scale(scales)
+        moved = integers_of(add_and_round(reals_of(promoted, FP32.low), added, FP32), FP32.low)
+        words = np.broadcast_arrays(np.where(full, 0, held), moved, np.where(full, 0, count))
+        return np.stack(words, axis=-1).astype(object)
 
     def _accumulate(
         self, held: Integers, activations: Integers, weights: Integers, scales: Scales | None

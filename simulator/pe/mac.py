@@ -104,8 +104,7 @@ class MacPE(PE):
         every one of them exactly, and the tree adds integers of that width: wide exponent ranges are paid for here. All
         adders of the tree are counted at its final width. Events of a pair of narrower formats drive the multiplier,
         the operand registers and the stationary word at the width of that pair: what the operands do not fill does not
-        toggle. A promotion's adder has area and leakage; its energy, that of one addition in ``promote_every`` steps,
-        is not counted.
+        toggle. Of promotions the one of a result is counted, not those before: one addition in ``promote_every`` steps.
         """
         weights = [element_format(name).element for name in self.weights]
         activations = [element_format(name).element for name in self.activations]
@@ -187,6 +186,8 @@ class MacPE(PE):
         if stages:
             step["pipeline", "write"] = stages
         events = {f"mac {name}": {(at_width[0].name, "operate"): 1}, f"step {name}": step}
+        if self.promote_every:
+            events["promote"] = {("promote", "operate"): 1, ("promoted", "write"): 1}
         if stationary != "outputs":
             held = Part(
                 f"stationary {name}",
@@ -203,7 +204,10 @@ class MacPE(PE):
     ) -> Mapping[str, Mapping[tuple[str, str], int]]:
         name = pair_name((weights, activations))
         counted = ["mac", "step"] + ([] if stationary == "outputs" else ["preload"])
-        return {"idle": {("pe", "idle"): 1}} | {what: {("pe", f"{what} {name}"): 1} for what in counted}
+        last = {"result": {("pe", "promote"): 1}} if self.promote_every else {}
+        return (
+            {"idle": {("pe", "idle"): 1}} | last | {what: {("pe", f"{what} {name}"): 1} for what in counted}
+        )
 
     @property
     def _aligns(self) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Any
 
@@ -364,6 +364,40 @@ def test_fast_rounding_of_sums_is_the_plain_one() -> None:
         assert (integers_of(add_and_round(a, b, FP32, truncate=truncate), FP32.low) == plain).all()
 
 
+def test_scales_wait_for_the_second_level() -> None:
+    """Blocks of three steps, promotion every second: after the second step, at the end of the block, with its scale."""
+    form = get_format("fp8_e4m3_g6")
+    pe = block_dot(
+        lanes=2, align_window=13, fuse_accumulator=True, acc_format="e8m13", promote_every=2, scales="fp16"
+    )
+    function = pe.function(form, form)
+    random = np.random.default_rng(4)
+    values = [float(x) for x in finite_values(form.element)]
+    state, promoted = np.zeros((1, 3), object), ZERO
+    for block in range(4):
+        scales = [Fraction(float(np.float16(scale))) for scale in (0.1 * 3**block, 0.7 / 5**block)]
+        held: list[Any] = []
+        for number in range(3):
+            a, w = random.choice(values, 2).tolist(), random.choice(values, 2).tolist()
+            exact = [np.array([int(scale * 2**149)], object) for scale in scales]
+            nothing = np.zeros(1, object)
+            step = Scales(exact[0], exact[1], nothing, nothing, number == 2)
+            state = function.step(state, integers(form.element, [a]), integers(form.element, [w]), step)
+            held.append((a, w, Fraction(1)))
+            if number > 0:
+                first = oracle(
+                    pe.model_copy(update={"promote_every": None}), (form.element, form.element), held
+                )
+                promoted = rounded(promoted + first * scales[0] * scales[1], 24, -126, truncate=False)
+                held = []
+        assert Fraction(int(function.result(state)[0]), 2**149) == promoted
+        assert not state[0, 0]
+    assert pe.accepts(get_format("fp8_e4m3_g6"), form) is None
+    wide = pe.model_copy(update={"acc_format": "fp32", "scales": ("fp32",)})
+    fp32_scales = replace(form, scale_element=element_format("fp32").element)
+    assert "wider than 53 bits" in (wide.accepts(fp32_scales, fp32_scales) or "")
+
+
 def test_overflow_of_the_accumulator_is_refused() -> None:
     form = get_format("mxfp8_e4m3")
     function = block_dot(lanes=2, scales="e8m0").function(form, form)
@@ -486,6 +520,20 @@ def test_a_block_scale_of_e4m3_is_a_multiplier_of_significands() -> None:
     )
     assert parts(vs_quant)["scaler"].params == {"a_bits": 12, "b_bits": 6}
     assert parts(vs_quant)["accumulate"].params == {"bits": 24}
+
+
+def test_scales_at_the_second_level_multiply_the_accumulator_once_a_group() -> None:
+    pe = block_dot(acc_format="e8m13", promote_every=4, scales="fp16")
+    built = parts(pe)
+    assert (built["scaler"].count, built["scaler"].params) == (1, {"a_bits": 14, "b_bits": 22})
+    form = get_format("fp8_e4m3_g128")
+    (component,) = pe.hardware(rows=1, cols=1, stationary="outputs", doubled=False, pairs=[(form, form)])
+    group = component.events["group fp8_e4m3 x fp8_e4m3"]
+    assert {("scaler", "operate"), ("promote", "operate"), ("promoted", "write")} <= set(group)
+    assert ("scaler", "operate") not in component.events["step fp8_e4m3 x fp8_e4m3"]
+    assert "result" not in pe.activity(form, form, stationary="outputs")
+    plain = get_format("fp8_e4m3")
+    assert pe.activity(plain, plain, stationary="outputs")["result"] == {("pe", "promote"): 1}
 
 
 def test_every_cluster_has_an_accumulating_adder_of_its_own() -> None:
