@@ -23,7 +23,7 @@ import re
 import sys
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,8 @@ import numpy as np
 import numpy.typing as npt
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # runs in a checkout, installed or not
+
+from replay_tactical import Schedule, schedule, search
 
 from simulator.errors import InputError, nearest
 from simulator.pe.serial import kernels, sync
@@ -133,6 +135,8 @@ class Work:
     """Filters side by side in one tile."""
     tiles: int
     pe_width: int
+    schedules: list[list[Schedule]] | None = None
+    """Bit-Tactical: of each filter set that of each tile."""
 
     @property
     def steps(self) -> int:
@@ -169,6 +173,38 @@ class Work:
     def magnitudes(self, vectors: Array, count: int) -> Array:
         return self.blocks(np.abs(vectors.astype(np.int32)), count, signed=False)
 
+    def column_cycles(self, vectors: Array, cycles: Callable[[Array, Array], Array]) -> Iterator[Array]:
+        """(steps, columns) for each filter set, from the cycles (columns, steps) of the activations that the PEs of a
+        column take, (vectors, steps, filters, lanes) or one filter for all, and of those that take any."""
+        if self.schedules is None:
+            each = cycles(vectors[:, :, None], np.zeros(self.steps, bool)).T
+            yield from (each for _ in self.filter_sets)
+            return
+        for tiles in self.schedules:
+            found = [cycles(tile.select(vectors), tile.away.all(axis=(1, 2))).T for tile in tiles]
+            slowest = np.zeros((max(map(len, found)), found[0].shape[1]), np.int64)
+            for each in found:
+                slowest[: len(each)] = np.maximum(slowest[: len(each)], each)
+            yield slowest
+
+    def scheduled_linear_steps(self, vectors: Array, cycles: Callable[[Array, Array], Array]) -> Array:
+        """`linear_steps` of a Bit-Tactical schedule, in the terms of `column_cycles`: each activation lies in the
+        column of its own step, and is read from that of the step counted."""
+        own = np.arange(self.steps) % self.columns
+        counted, found = 0, []
+        assert self.schedules is not None
+        for tiles in self.schedules:
+            rows = max(len(tile.steps) for tile in tiles)
+            slowest = np.zeros(rows, np.int64)
+            for tile in tiles:
+                columns = (counted + np.arange(len(tile.steps))) % self.columns
+                there = own[tile.steps] == columns[:, None, None]
+                each = cycles(tile.select(vectors) * there, tile.away.all(axis=(1, 2))).max(axis=0)
+                slowest[: len(each)] = np.maximum(slowest[: len(each)], each)
+            counted += rows
+            found.append(slowest)
+        return np.concatenate(found)
+
     def linear_steps(self, step_cycles: Callable[[Array, Array], Array]) -> Array:
         """(filter sets * steps,) from the cycles (steps,) of (activations, filters of the set).
 
@@ -195,17 +231,19 @@ def staggered(cycles: Array, columns: int) -> int:
     return max(ends)
 
 
-def run_ahead(sets: list[Array], repeats: int, registers: int) -> int:
-    """Cycles of all window sets, each (steps, columns) and passed once for each filter set, with column registers."""
-    stream = np.concatenate([cycles for cycles in sets for _ in range(repeats)])[None]
-    bounds = np.array([0, stream.shape[1]])
-    return int(kernels.column_register_streams(stream, registers, bounds, 0)[0, 0])
+def column_time(streams: list[Array], registers: int) -> int:
+    """Cycles of all sets in order, each (steps, columns), with column registers or without."""
+    if not registers or not any(map(len, streams)):
+        return sum(int(cycles.max(axis=1).sum(dtype=np.int64)) for cycles in streams)
+    stream = np.concatenate(streams)[None]
+    return int(kernels.column_register_streams(stream, registers, np.array([0, stream.shape[1]]), 0)[0, 0])
 
 
 def dadiannao(work: Work) -> int:
-    if work.layer.linear:
-        return len(work.filter_sets) * work.steps
-    return len(work.window_sets) * len(work.filter_sets) * work.steps
+    sets = 1 if work.layer.linear else len(work.window_sets)
+    if work.schedules is None:
+        return sets * len(work.filter_sets) * work.steps
+    return sets * sum(max(len(tile.steps) for tile in tiles) for tiles in work.schedules)
 
 
 def stripes(work: Work) -> int:
@@ -259,52 +297,72 @@ def loom(work: Work) -> int:
 def shapeshifter(work: Work) -> int:
     trim = work.options.flag("minor_bit")
     group = work.options.number("group_size", 1)
-    registers = work.options.number("column_registers", 0, least=0)
     signed = bool(work.layer.activations.min() < 0)
+    nothing = 1 + (trim and signed)  # the width of a group without any activation
+    groups = -(-work.columns * work.activation_blocks // group)
 
-    def group_widths(vectors: Array) -> Array:
-        pieces = work.blocks(vectors, work.activation_blocks, signed=signed)
-        return kernels.group_widths(pieces, signed=signed, vectors_per_group=group, trim_zeros=trim)
+    def pieces(vectors: Array) -> Array:
+        return work.blocks(vectors, work.activation_blocks, signed=signed)
+
+    def widths(taken: Array, empty: Array) -> Array:
+        """All filters of a column share the width."""
+        lanes = taken.reshape(*taken.shape[:2], taken.shape[2] * taken.shape[3])
+        found = kernels.group_widths(lanes, signed=signed, vectors_per_group=group, trim_zeros=trim)
+        return np.where(empty, nothing, found)
+
+    def column_widths(taken: Array, empty: Array) -> Array:
+        found = widths(taken, empty)
+        every = np.zeros((groups, found.shape[1]), np.int64)
+        every[: len(found)] = found
+        if len(found) < groups and len(taken) % group == 0:
+            every[len(found)] = nothing  # the group begun after the last window counts
+        return every
 
     if work.layer.linear:
+        activations = pieces(work.windows)
+        if work.schedules is not None:
+            return staggered(work.scheduled_linear_steps(activations, widths), work.columns)
+        none = np.zeros(work.steps, bool)
         return staggered(
-            work.linear_steps(lambda activations, _: group_widths(activations).max(axis=0)), work.columns
+            work.linear_steps(lambda vectors, _: widths(pieces(vectors)[:, :, None], none).max(axis=0)),
+            work.columns,
         )
-    sets = [group_widths(windows) for windows in work.window_sets]
-    if not registers:
-        return sum(int(widths.max(axis=0).sum(dtype=np.int64)) for widths in sets) * len(work.filter_sets)
-    groups = -(-work.columns * work.activation_blocks // group)
-    padded = []
-    for windows, widths in zip(work.window_sets, sets, strict=True):
-        every = np.zeros((work.steps, groups), np.int64)
-        every[:, : len(widths)] = widths.T
-        if len(widths) < groups and len(windows) * work.activation_blocks % group == 0:
-            every[:, len(widths)] = 1 + (
-                trim and signed
-            )  # the group begun after the last window is counted, empty
-        padded.append(every)
-    return run_ahead(padded, len(work.filter_sets), registers)
+    streams = [
+        cycles
+        for windows in work.window_sets
+        for cycles in work.column_cycles(pieces(windows), column_widths)
+    ]
+    return column_time(streams, work.options.number("column_registers", 0, least=0))
 
 
 def bit_pragmatic(work: Work) -> int:
     recoding: Recoding = "booth_like" if work.options.flag("booth_encoding") else "none"
     first_stage_bits = work.options.number("bits_first_stage", least=0)
-    registers = work.options.number("column_registers", 0, least=0)
 
-    def cycles(vectors: Array) -> Array:
-        pieces = work.magnitudes(vectors, work.activation_blocks)
-        return kernels.two_stage_cycles(pieces, first_stage_bits=first_stage_bits, recoding=recoding)
+    def cycles(taken: Array, _: Array) -> Array:
+        """The slowest filter of each column."""
+        each = kernels.two_stage_cycles(taken, first_stage_bits=first_stage_bits, recoding=recoding)
+        return each.max(axis=2)
+
+    def column_cycles(taken: Array, empty: Array) -> Array:
+        found = cycles(taken, empty)
+        return np.pad(found, ((0, work.columns * work.activation_blocks - len(found)), (0, 0)))
+
+    def pieces(vectors: Array) -> Array:
+        return work.magnitudes(vectors, work.activation_blocks)
 
     if work.layer.linear:
+        if work.schedules is not None:
+            return staggered(work.scheduled_linear_steps(pieces(work.windows), cycles), work.columns)
+        none = np.zeros(work.steps, bool)
         return staggered(
-            work.linear_steps(lambda activations, _: cycles(activations).max(axis=0)), work.columns
+            work.linear_steps(lambda vectors, _: cycles(pieces(vectors)[:, :, None], none).max(axis=0)),
+            work.columns,
         )
-    sets = [cycles(windows) for windows in work.window_sets]
-    if not registers:
-        return sum(int(each.max(axis=0).sum(dtype=np.int64)) for each in sets) * len(work.filter_sets)
-    columns = work.columns * work.activation_blocks
-    padded = [np.pad(each.T, ((0, 0), (0, columns - len(each)))) for each in sets]
-    return run_ahead(padded, len(work.filter_sets), registers)
+    streams = [
+        each for windows in work.window_sets for each in work.column_cycles(pieces(windows), column_cycles)
+    ]
+    return column_time(streams, work.options.number("column_registers", 0, least=0))
 
 
 def laconic(work: Work) -> int:
@@ -334,8 +392,8 @@ DNNSIM = {
 }
 
 
-def dnnsim(row: Row, layer: Layer) -> int | None:
-    """Compute cycles of one row; None for Bit-Tactical, whose weight schedule belongs to the sparse families."""
+def dnnsim(row: Row, layer: Layer) -> int:
+    """Compute cycles of one row."""
     options = Options(row)
     machine = DNNSIM[options.choice("architecture", tuple(DNNSIM))]
     lanes = options.number("lanes", 16)
@@ -344,8 +402,6 @@ def dnnsim(row: Row, layer: Layer) -> int | None:
     rows = options.number("rows") // -(-layer.weight_bits // pe_width)
     if not columns or not rows:
         raise InputError("too few columns or rows for values wider than a PE", key="pe_width", value=pe_width)
-    if options.flag("tactical"):
-        return None
     work = Work(
         layer,
         options,
@@ -356,7 +412,27 @@ def dnnsim(row: Row, layer: Layer) -> int | None:
         tiles=options.number("tiles", 1),
         pe_width=pe_width,
     )
+    if options.flag("tactical"):
+        if machine not in (dadiannao, shapeshifter, bit_pragmatic):
+            raise InputError("this machine takes no weight schedule", key="tactical", value=True)
+        work = replace(work, schedules=_schedules(work))
     return machine(work)
+
+
+def _schedules(work: Work) -> list[list[Schedule]]:
+    lookahead = work.options.number("lookahead_h", least=0)
+    lookaside = work.options.number("lookaside_d", least=0)
+    offsets = search(work.options.choice("search_shape", ("T", "L")), lookahead, lookaside)
+    present = _filters(
+        replace(work.layer, weights=np.ones_like(work.layer.weights[:1])), work.filters.shape[2]
+    )
+    return [
+        [
+            schedule(filters[i : i + work.rows], present[0] > 0, offsets, lookahead)
+            for i in range(0, len(filters), work.rows)
+        ]
+        for filters in work.filter_sets
+    ]
 
 
 def _filters(layer: Layer, lanes: int) -> Array:
@@ -427,7 +503,7 @@ def bitsim(row: Row, layer: Layer) -> int | float:
     dataflow = tuple(options.number(name) for name in ("group", "rows", "cols"))
     if machine == "BitWave" and options.flag("config_dataflow"):
         chosen = re.findall("[0-9]+", row.get("best_dataflow") or "")
-        if chosen and len(chosen) != len(dataflow):
+        if chosen and (len(chosen) != len(dataflow) or "0" in chosen):
             raise InputError(
                 "not a dataflow", key="best_dataflow", value=chosen, allowed="group, rows and columns"
             )
@@ -592,7 +668,7 @@ def _layer(activations: Array, weights: Array, meta: Array) -> Layer:
     return layer
 
 
-def replay(simulator: str, inputs: Path, cases: Path) -> Iterator[int | float | None]:
+def replay(simulator: str, inputs: Path, cases: Path) -> Iterator[int | float]:
     """One count a row of ``cases``."""
     layers = read_layers(inputs)
     try:

@@ -96,6 +96,117 @@ def linear_steps(layer: Layer, lanes: int) -> tuple[list[Any], list[Any]]:
     return [cut(layer.activations[0].tolist())], [cut(row) for row in layer.weights.tolist()]
 
 
+def tactical_rows(filters: list[Any], offsets: list[tuple[int, int]], ahead: int, channels: int) -> list[Any]:
+    """Executed rows of one tile: (row, for each filter its lanes' (step, lane) of activations, None if moved away)."""
+    steps, lanes = len(filters[0]), len(filters[0][0])
+    blocks = -(-channels // lanes)
+
+    def origin(t: int, lane: int) -> tuple[int, int]:
+        return (t, lane) if t % blocks * lanes + lane < channels else (0, 0)
+
+    slots = [
+        [[(f[t][lane], *origin(t, lane)) for lane in range(lanes)] for t in range(steps)] for f in filters
+    ]
+
+    def rows() -> Any:
+        skipped = 0
+        for t in range(steps):
+            if skipped < ahead and all(slot[0] == 0 for f in slots for slot in f[t]):
+                skipped += 1
+                continue
+            skipped = 0
+            yield t
+
+    for t in rows():
+        for f in slots:
+            while True:
+                most: list[tuple[int, int]] = []
+                place = 0
+                for lane in range(lanes):
+                    if f[t][lane][0] == 0:
+                        found = [(t + a, (lane + d) % lanes) for a, d in offsets if t + a < steps]
+                        found = [(i, j) for i, j in found if f[i][j][0] != 0]
+                        if len(found) > len(most):
+                            most, place = found, lane
+                if not most:
+                    break
+                i, j = most[0]
+                f[t][place], f[i][j] = f[i][j], f[t][place]
+    return [(t, [[slot[1:] if slot[1] >= t else None for slot in f[t]] for f in slots]) for t in rows()]
+
+
+def tactical(layer: Layer, p: dict[str, Any], offsets: list[tuple[int, int]]) -> int:
+    """Bit-Tactical over DaDianNao, ShapeShifter or BitPragmatic; ``p`` as in `dnnsim`, and "ahead"."""
+    size = p["pe_width"]
+    a_blocks, w_blocks = -(-layer.activation_bits // size), -(-layer.weight_bits // size)
+    columns, rows = p["columns"] // a_blocks, p["rows"] // w_blocks
+    signed = bool((layer.activations < 0).any())
+    linear = layer.weights.ndim == 2
+    windows, filters = (linear_steps if linear else conv_steps)(layer, p["lanes"])
+    tiles = [
+        tactical_rows(filters[i : i + rows], offsets, p["ahead"], layer.weights.shape[1])
+        for i in range(0, len(filters), rows)
+    ]
+    sets = [tiles[i : i + p["tiles"]] for i in range(0, len(tiles), p["tiles"])]
+    kind = "magnitude" if p["arch"] == "BitPragmatic" else "signed" if signed else "unsigned"
+    empty = 1 + (p["trim"] and signed)
+
+    def times(vectors: list[Any], row: Any, column: int | None) -> list[int]:
+        """Of each piece of each window, or group of these."""
+        found, pending = [], []
+        for vector in vectors:
+            for b in range(a_blocks):
+                taken = []
+                for slots in row[1]:
+                    lanes = []
+                    for slot in slots:
+                        if slot is not None:
+                            there = column is None or slot[0] % columns == column
+                            value = vector[slot[0]][slot[1]] if there else 0
+                            lanes.append(pieces(value, a_blocks, size, kind)[b])
+                    taken.append(lanes)
+                if p["arch"] == "BitPragmatic":
+                    masks = [[booth_like(m) if p["booth"] else m for m in lanes] for lanes in taken]
+                    found.append(max(retire(lanes, p["stage"]) for lanes in masks))
+                    continue
+                pending += [joined(taken)]
+                if len(pending) == p["group"]:
+                    found.append(width(joined(pending), signed, p["trim"]) if joined(pending) else empty)
+                    pending = []
+        if p["arch"] == "ShapeShifter":
+            found.append(width(joined(pending), signed, p["trim"]) if joined(pending) else empty)
+            found = found[: -(-columns * a_blocks // p["group"])] if not linear else found
+        return found
+
+    if p["arch"] == "DaDianNao":
+        windows_sets = 1 if linear else -(-len(windows) // columns)
+        return windows_sets * sum(max(len(tile) for tile in group) for group in sets)
+    total, own, ring, index, ready = 0, [0] * 99, [0] * p["registers"], 0, 0
+    ends, now, count = [0] * columns, 0, 0
+    for i in range(0, len(windows), columns):
+        for group in sets:
+            for step in range(max(len(tile) for tile in group)):
+                slowest = [0] * 99
+                for tile in group:
+                    if step < len(tile):
+                        column = count % columns if linear else None
+                        for c, cycles in enumerate(times(windows[i : i + columns], tile[step], column)):
+                            slowest[c] = max(slowest[c], cycles)
+                total += max(slowest)
+                now = max(now, ends[count % columns])
+                ends[count % columns] = now + max(slowest)
+                now, count = now + 1, count + 1
+                if p["registers"]:
+                    for c in range(len(own)):
+                        own[c] = max(ready, own[c]) + slowest[c]
+                    ready = ring[index]
+                    ring[index] = max(own)
+                    index = (index + 1) % p["registers"]
+    if linear:
+        return max(ends)
+    return max(own) if p["registers"] else total
+
+
 def dnnsim(layer: Layer, p: dict[str, Any]) -> int:
     """``p``: arch, lanes, columns, rows, tiles, pe_width, stage, registers, booth, group, serial, trim, dynamic."""
     arch, size = p["arch"], p["pe_width"]
