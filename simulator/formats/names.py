@@ -88,6 +88,7 @@ _ANT = re.compile(r"(?P<kind>u?flint|pot)(?P<bits>[2-8])")
 _PRUNED = re.compile(r"(?P<method>bitflip|bbs_avg|bbs_zp)(?P<columns>[1-6])")
 _BFP = re.compile(r"(?P<kind>bfp|msfp)(?P<bits>[0-9]{1,2})")
 
+_THIRD_PARTY_NAME = re.compile(r"[a-z][a-z0-9_]*")
 _WHOLE: dict[str, Granularity] = {"channel": "channel", "token": "token", "tensor": "tensor"}
 _NAMED = {element.name: element for element in NAMED_FLOATS}
 _LAYOUTS = {replace(element, name=""): element for element in NAMED_FLOATS}
@@ -345,31 +346,60 @@ def _block_format(bare: Format, size: int) -> Format:
     return replace(bare, name=name, group_size=size)
 
 
-@lru_cache(maxsize=1)
+def origin(format_: Format) -> str | None:
+    """The entry point that brought a format of another package; None for our own."""
+    return _entry_points().get(format_.name)
+
+
 def _third_party() -> dict[str, Format]:
     """Formats of the entry point group, by name: each entry point is a Format or an iterable of them."""
+    return _load_entry_points()[0]
+
+
+def _entry_points() -> dict[str, str]:
+    """Names of the entry points, by the names of their formats."""
+    return _load_entry_points()[1]
+
+
+@lru_cache(maxsize=1)
+def _load_entry_points() -> tuple[dict[str, Format], dict[str, str]]:
     from importlib.metadata import entry_points
 
     found: dict[str, Format] = {}
+    origins: dict[str, str] = {}
+    elements: dict[str, Element] = {}
     for entry in entry_points(group=ENTRY_POINT_GROUP):
-        loaded = entry.load()
-        formats = loaded if isinstance(loaded, Iterable) else [loaded]
+        where = f"entry point {entry.name} of {ENTRY_POINT_GROUP}"
+        try:
+            loaded = entry.load()
+            formats = list(loaded) if isinstance(loaded, Iterable) else [loaded]
+        except Exception as error:  # whatever a stranger's module raises
+            raise InputError(f"{where} cannot be loaded: {type(error).__name__}: {error}") from error
         for format_ in formats:
             if not isinstance(format_, Format):
+                raise InputError(f"{where} gives no Format", value=format_)
+            if format_.name in found or _spells_built_in(format_.name):
+                raise InputError(f"{where}: name taken", value=format_.name)
+            if not _THIRD_PARTY_NAME.fullmatch(format_.name):
                 raise InputError(
-                    f"entry point {entry.name} of {ENTRY_POINT_GROUP} gives no Format", value=format_
+                    f"{where}: not the name of a format", value=format_.name, allowed="a-z, 0-9 and _"
                 )
-            if (
-                format_.name != format_.name.lower()
-                or format_.name in found
-                or _spells_built_in(format_.name)
-            ):
-                raise InputError(
-                    f"entry point {entry.name} of {ENTRY_POINT_GROUP}: name taken or not in lower case",
-                    value=format_.name,
-                )
-            found[format_.name] = format_
-    return found
+            for element in (format_.element, format_.scale_element, format_.row_scale_element):
+                if element and elements.setdefault(element.name, _built_in(element)) != element:
+                    raise InputError(f"{where}: {format_.name} has another element {element.name} than ours")
+            if format_.quantizer is not None and not callable(format_.quantizer):
+                raise InputError(f"{where}: the quantizer of {format_.name} cannot be called")
+            found[format_.name], origins[format_.name] = format_, entry.name
+    return found, origins
+
+
+def _built_in(element: Element) -> Element:
+    """Our element of the same name, but for the worth of its steps; the element itself where we have none."""
+    ours = _element(element.name)
+    if ours is None:
+        bare = _base_format(element.name)
+        ours = element if bare is None else bare.element
+    return replace(ours, step_exponent=element.step_exponent)
 
 
 def _spells_built_in(name: str) -> bool:

@@ -35,7 +35,7 @@ from simulator.formats.element import (
     table_maxima,
 )
 from simulator.formats.format import Format, ScaleRule
-from simulator.formats.names import get_format
+from simulator.formats.names import get_format, origin
 from simulator.formats.scaling import (
     SCALE_RULES,
     candidate_scales,
@@ -130,10 +130,20 @@ def _by_its_own(target: Format, values: Array, *, pad: bool) -> QuantizedTensor:
 def _part(target: Format, values: Array) -> QuantizedTensor:
     """Some rows, as the format's quantizer writes them."""
     assert target.quantizer is not None
-    found = target.quantizer(values, target)
+    entry = origin(target)
+    where = target.name if entry is None else f"{target.name} of entry point {entry}"
+    try:
+        found = target.quantizer(values, target)
+    except Exception as error:
+        if entry is None:
+            raise
+        raise InputError(f"its quantizer failed: {type(error).__name__}: {error}", key=where) from error
     if not isinstance(found, QuantizedTensor) or found.format != target or found.codes.shape != values.shape:
-        raise InputError("its quantizer returns no tensor of this format and shape", key=target.name)
-    found.check()
+        raise InputError("its quantizer returns no tensor of this format and shape", key=where)
+    try:
+        found.check()
+    except InputError as error:
+        raise InputError(f"its quantizer returns {error}", key=where) from error
     return found
 
 

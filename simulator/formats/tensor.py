@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from simulator.errors import InputError
-from simulator.formats.element import Array, Element, Floats
+from simulator.formats.element import Array, Element, Floats, decode, encode
 from simulator.formats.format import Format
 from simulator.formats.passes import per_value
 
@@ -63,8 +63,8 @@ class QuantizedTensor:
         return self.format.storage_bits(self.rows, self.codes.shape[-1])
 
     def check(self) -> None:
-        """InputError when a field is missing or has another shape than the format says, or a code, zero point
-        or selector is none of its element's."""
+        """InputError when a field is missing or has another shape than the format says, when a code, zero
+        point or selector is none of its element's, or a scale no value of the format that stores it."""
         for name, element, shape in self.format.fields(self.codes.shape):
             held = getattr(self, name)
             if held is None or np.shape(held) != shape:
@@ -72,8 +72,11 @@ class QuantizedTensor:
                 raise InputError(
                     f"{name} of a {self.format.name} tensor", value=found, allowed=f"shape {shape}"
                 )
+            what = f"{name} of a {self.format.name} tensor"
             if name in ("codes", "zero_points", "selectors"):
-                _check_codes(f"{name} of a {self.format.name} tensor", element, np.asarray(held))
+                _check_codes(what, element, np.asarray(held))
+            else:
+                _check_scales(what, element, np.asarray(held))
 
     @property
     def group_scales(self) -> Floats | None:
@@ -94,6 +97,15 @@ def _check_codes(what: str, element: Element, codes: Array) -> None:
     if codes.size and (int(codes.min()) < lowest or int(codes.max()) > highest):
         wrong = codes[(codes < lowest) | (codes > highest)]
         raise InputError(what, value=int(wrong.flat[0]), allowed=f"{lowest} to {highest}")
+
+
+def _check_scales(what: str, element: Element, scales: Array) -> None:
+    """InputError unless the element holds these values."""
+    reals = np.asarray(scales, np.float64).reshape(-1)
+    held = decode(element, encode(element, reals))
+    wrong = (held != reals) & ~(np.isnan(held) & np.isnan(reals))
+    if wrong.any():
+        raise InputError(what, value=float(reals[wrong][0]), allowed=f"values of {element.name}")
 
 
 def exact_integers(tensor: QuantizedTensor) -> tuple[Array, int]:
