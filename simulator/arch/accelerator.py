@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Annotated, Any, Literal
 
@@ -12,7 +12,8 @@ from simulator.array import DATAFLOWS, Array, Dataflow
 from simulator.config import validate
 from simulator.errors import InputError
 from simulator.formats import Format
-from simulator.pe import FAMILIES, pe_model
+from simulator.pe import family_names, pe_model
+from simulator.pe.elements import element_format
 from simulator.pe.protocol import ProcessingElement
 from simulator.units import BITS_PER_BYTE, KIB, ceil_div, exact
 
@@ -193,8 +194,37 @@ class Accelerator(Section):
             problem = "must hold a PE's parameters" + (" (found nothing)" if value is None else "")
             raise InputError(problem, value=value, allowed="family, weights, ...")
         if "family" not in value:
-            raise InputError("this key is missing", key="family", allowed=", ".join(FAMILIES))
+            raise InputError("this key is missing", key="family", allowed=", ".join(family_names()))
         return validate(pe_model(value["family"]), value)
+
+    @model_validator(mode="after")
+    def _pe_fits_array(self) -> Accelerator:
+        """Raises InputError where the PE does not work in this array, or takes no pair of its own formats."""
+        pe, array = self.element, self.array
+        reason = pe.fits(array.dataflow)
+        pairs = [(element_format(w), element_format(a)) for w in pe.weights for a in pe.activations]
+        refusals = {pair: pe.accepts(*pair) for pair in pairs}
+        taken = [pair for pair, refusal in refusals.items() if refusal is None]
+        if not taken:
+            raise InputError(
+                "takes no pair of the formats it lists: " + next(filter(None, refusals.values())), key="pe"
+            )
+        reason = reason or next(filter(None, (self._misplaced(*pair) for pair in taken)), None)
+        if reason is not None:
+            flows = [name for name in DATAFLOWS if pe.fits(name) is None]
+            if any(pe.data_timing(*pair) is not None for pair in taken):
+                flows = ["broadcast"]
+            raise InputError(reason, key="array.dataflow", value=array.dataflow, allowed=" or ".join(flows))
+        return self
+
+    def _misplaced(self, weights: Format, activations: Format) -> str | None:
+        """None, or why the PE cannot work on this pair in an array of this dataflow."""
+        pe, array = self.element, self.array
+        if array.flow.preloads and pe.scales_inside(weights, activations):
+            return f"{pe.family} applies scales of groups inside, so that outputs must stay in place, not {array.dataflow}"
+        if array.dataflow != "broadcast" and pe.data_timing(weights, activations) is not None:
+            return f"the time of {pe.family} depends on the codes, so that its PEs step together: dataflow broadcast"
+        return None
 
     @property
     def element(self) -> ProcessingElement:
@@ -215,7 +245,7 @@ class Accelerator(Section):
     def check_formats(self, weights: Format, activations: Format, *, where: str) -> None:
         """Raises InputError where the PE or the rescale unit does not take this pair; ``where`` names the operation."""
         pe = self.element
-        reason = pe.accepts(weights, activations)
+        reason = pe.accepts(weights, activations) or self._misplaced(weights, activations)
         if reason is None and not self.array.rescale_per_cycle and not pe.scales_inside(weights, activations):
             arriving = (pe.received("weights", weights), pe.received("activations", activations))
             grouped = next((format for format in arriving if format.group_size), None)

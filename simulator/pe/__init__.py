@@ -7,7 +7,7 @@ A family is its pydantic model. `pe_model(name)` finds it: here by module name, 
 from __future__ import annotations
 
 from importlib import import_module
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
 from simulator.errors import InputError, nearest
@@ -26,6 +26,13 @@ FAMILIES = {
     "two_level": ("simulator.pe.two_level", "TwoLevelPE"),
 }
 """Family -> (module, model); imported when asked for."""
+GROUP = "simulator.pe"
+"""Entry points of other packages' families."""
+
+
+def family_names() -> list[str]:
+    """Families of this package and of others."""
+    return [*FAMILIES, *(point.name for point in entry_points(group=GROUP))]
 
 
 def pe_model(family: object) -> Any:
@@ -33,12 +40,34 @@ def pe_model(family: object) -> Any:
     if isinstance(family, str) and family in FAMILIES:
         module, name = FAMILIES[family]
         return getattr(import_module(module), name)
-    others = {point.name: point for point in entry_points(group="simulator.pe")}
+    others = {point.name: point for point in entry_points(group=GROUP)}
     if isinstance(family, str) and family in others:
-        return others[family].load()
+        return _loaded(others[family])
     raise InputError(
         "no PE of this family",
         key="family",
         value=family,
         allowed=nearest(str(family), [*FAMILIES, *others]),
     )
+
+
+def _loaded(point: EntryPoint) -> Any:
+    """The model behind an entry point. Raises InputError: it cannot be loaded, or lacks a member of the protocol."""
+    from simulator.pe.protocol import PROTOCOL_VERSION, ProcessingElement
+
+    what = f"entry point {point.name} of {GROUP} ({point.value})"
+    try:
+        model = point.load()
+    except Exception as error:
+        raise InputError(f"{what} cannot be loaded: {type(error).__name__}: {error}", key="family") from error
+    members = {name for name in vars(ProcessingElement) if not name.startswith("_")}
+    fields = set(getattr(model, "model_fields", ()))
+    lacking = sorted(name for name in members - fields if not hasattr(model, name))
+    if not isinstance(model, type) or lacking:
+        raise InputError(
+            f"{what} is no PE of protocol {PROTOCOL_VERSION}: it lacks {', '.join(lacking) or 'a class'}",
+            key="family",
+            value=point.name,
+            allowed="a pydantic model with the members of simulator.pe.protocol.ProcessingElement",
+        )
+    return model

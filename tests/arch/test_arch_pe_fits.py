@@ -1,0 +1,53 @@
+"""A PE and the array it stands in: what does not go together is refused when the file is read."""
+
+from __future__ import annotations
+
+import importlib.metadata
+from typing import Any
+
+import pytest
+
+import simulator.pe
+from simulator.arch import load_accelerator
+from simulator.errors import InputError
+from simulator.formats import get_format
+
+BASE: dict[str, Any] = {
+    "name": "x",
+    "clock_ghz": 1.0,
+    "array": {"dataflow": "broadcast", "rows": 2, "cols": 2},
+    "buffers": {name: {"kib": 4} for name in ("weights", "activations", "outputs")},
+    "vector": {"lanes": 2},
+    "dram": {"bandwidth_gb_per_s": 1},
+}
+
+
+def test_a_pe_that_takes_no_pair_of_its_own_formats_is_refused() -> None:
+    pe = {"family": "mac", "weights": ["fp8_e4m3"], "activations": ["int8"], "accumulator": "int32"}
+    with pytest.raises(InputError, match="takes no pair of the formats it lists.*accumulator"):
+        load_accelerator({**BASE, "pe": pe})
+
+
+def test_scales_inside_need_stationary_outputs() -> None:
+    pe = {"family": "block_dot", "weights": ["int8"], "activations": ["int8"], "lanes": 4}
+    mx = get_format("mxint8")
+    load_accelerator({**BASE, "pe": pe}).check_formats(mx, mx, where="layer")
+    stationary = load_accelerator({**BASE, "pe": pe, "array": {"dataflow": "ws", "rows": 2, "cols": 2}})
+    with pytest.raises(InputError, match="layer: .*outputs must stay in place, not ws"):
+        stationary.check_formats(mx, mx, where="layer")
+
+
+@pytest.mark.parametrize(
+    ("value", "told"),
+    [
+        ("no.such.module:PE", "cannot be loaded: ModuleNotFoundError"),
+        ("fractions:Fraction", "lacks .*timing"),
+        ("math:pi", "lacks"),
+    ],
+)
+def test_a_broken_entry_point_is_named(monkeypatch: pytest.MonkeyPatch, value: str, told: str) -> None:
+    point = importlib.metadata.EntryPoint("theirs", value, "simulator.pe")
+    monkeypatch.setattr(simulator.pe, "entry_points", lambda *, group: [point])
+    pe = {"family": "theirs", "weights": ["int8"], "activations": ["int8"]}
+    with pytest.raises(InputError, match=f"entry point theirs.*{told}"):
+        load_accelerator({**BASE, "pe": pe})
