@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
+from math import ceil
 from typing import NamedTuple
 
 import numpy as np
@@ -82,7 +83,8 @@ def account(
     counts: dict[tuple[str, str], int] = {}
     for what, made in plan.activity:
         for event, times in made:
-            counts[event] = counts.get(event, 0) + times * counted[what]
+            # An event of every so many words happens a fraction of a time a word; begun ones are whole.
+            counts[event] = counts.get(event, 0) + ceil(times * counted[what])
     counts |= {
         ("skew", "shift_bit"): events["skew_bits"],
         ("rescale", "rescale"): events["rescales"],
