@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import cached_property
 from typing import Annotated, Any, Literal
 
@@ -221,7 +221,7 @@ class Accelerator(Section):
         """None, or why the PE cannot work on this pair in an array of this dataflow."""
         pe, array = self.element, self.array
         if array.flow.preloads and pe.scales_inside(weights, activations):
-            return f"{pe.family} applies scales of groups inside, so that outputs must stay in place, not {array.dataflow}"
+            return f"{pe.family} applies group scales inside, so that outputs must stay in place, not {array.dataflow}"
         if array.dataflow != "broadcast" and pe.data_timing(weights, activations) is not None:
             return f"the time of {pe.family} depends on the codes, so that its PEs step together: dataflow broadcast"
         return None

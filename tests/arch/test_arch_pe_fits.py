@@ -24,16 +24,16 @@ BASE: dict[str, Any] = {
 
 def test_a_pe_that_takes_no_pair_of_its_own_formats_is_refused() -> None:
     pe = {"family": "mac", "weights": ["fp8_e4m3"], "activations": ["int8"], "accumulator": "int32"}
-    with pytest.raises(InputError, match="takes no pair of the formats it lists.*accumulator"):
+    with pytest.raises(InputError, match=r"takes no pair of the formats it lists.*accumulator"):
         load_accelerator({**BASE, "pe": pe})
 
 
 def test_scales_inside_need_stationary_outputs() -> None:
-    pe = {"family": "block_dot", "weights": ["int8"], "activations": ["int8"], "lanes": 4}
+    pe = {"family": "block_dot", "weights": ["int8"], "activations": ["int8"], "lanes": 4, "scales": ["e8m0"]}
     mx = get_format("mxint8")
     load_accelerator({**BASE, "pe": pe}).check_formats(mx, mx, where="layer")
     stationary = load_accelerator({**BASE, "pe": pe, "array": {"dataflow": "ws", "rows": 2, "cols": 2}})
-    with pytest.raises(InputError, match="layer: .*outputs must stay in place, not ws"):
+    with pytest.raises(InputError, match=r"layer: .*outputs must stay in place, not ws"):
         stationary.check_formats(mx, mx, where="layer")
 
 
@@ -49,5 +49,5 @@ def test_a_broken_entry_point_is_named(monkeypatch: pytest.MonkeyPatch, value: s
     point = importlib.metadata.EntryPoint("theirs", value, "simulator.pe")
     monkeypatch.setattr(simulator.pe, "entry_points", lambda *, group: [point])
     pe = {"family": "theirs", "weights": ["int8"], "activations": ["int8"]}
-    with pytest.raises(InputError, match=f"entry point theirs.*{told}"):
+    with pytest.raises(InputError, match=rf"entry point theirs.*{told}"):
         load_accelerator({**BASE, "pe": pe})
