@@ -211,7 +211,7 @@ def element_of(method: Method, columns: int) -> Element:
 
 
 def _flip_table(mask: int, columns: int, count: int) -> tuple[int, ...]:
-    places = [bit for bit in range(7, -1, -1) if mask >> bit & 1][: 8 - columns]
+    places = [bit for bit in range(7, -1, -1) if (mask | 1 << 7) >> bit & 1][: 8 - columns]
     table = []
     for code in range(count):
         pattern = sum(1 << bit for i, bit in enumerate(places) if code >> (7 - columns - i) & 1)

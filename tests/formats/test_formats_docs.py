@@ -22,7 +22,7 @@ def number(text: str) -> float:
 
 
 def test_the_table_is_there() -> None:
-    assert len(TABLE) > 30
+    assert len(TABLE) > 50
 
 
 @pytest.mark.parametrize("row", TABLE, ids=lambda row: row[0])
@@ -39,10 +39,19 @@ def test_each_row_of_the_table_is_the_format(row: tuple[str, ...]) -> None:
     counted = {unit: int(count) for count, unit in re.findall(r"(\d+) (per \d+|a row|a tensor)", metadata)}
     stored = {
         f"per {format_.group_size}": format_.group_bits,
+        f"per {format_.selector_group}": format_.selector_bits if format_.selector_group else 0,
         "a row": format_.row_bits,
         "a tensor": format_.tensor_bits,
     }
     assert counted == {unit: count for unit, count in stored.items() if count}
+
+
+def test_every_name_in_the_page_is_a_format() -> None:
+    """Names as examples; those with <N> and the like stand for many."""
+    named = re.findall(r"`((?:int|uint|fp|bitmod|flint|pot|qserve|bbs|bitflip)[a-z0-9_]*\d[a-z0-9_]*)`", PAGE)
+    assert len(named) > 30
+    for name in set(named) - {"fp8"}:  # ambiguous, and said to be
+        assert get_format(name).name
 
 
 def test_the_examples_run() -> None:
