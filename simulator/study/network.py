@@ -1,8 +1,8 @@
 """A BERT-like encoder run on real tokens in numpy, with a matrix product of the caller's choice.
 
 Everything but the products is float32: embeddings, layer norms, softmax, GELU, residuals, and biases, which are added
-to what a product returns. With `float_product` that is the reference; with a product that quantizes its operands and
-asks a simulated unit, it is the network as that unit computes it.
+to what a product returns. With `float_product` that is the reference; with `machine_product` it is the network as an
+accelerator computes it, bit for bit, and `run_network` gives the time and energy of that very run beside it.
 
 Devlin et al., BERT, NAACL 2019, section 3; Vaswani et al., NeurIPS 2017, section 3.2; Ba et al., Layer Normalization,
 arXiv:1607.06450; Hendrycks and Gimpel, arXiv:1606.08415 (GELU, with the normal distribution function itself).
@@ -12,15 +12,24 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
+from simulator.arch import Accelerator
+from simulator.engine.outputs import gemm_values, operands_of
 from simulator.errors import InputError
 from simulator.formats import dequantize, quantize
-from simulator.workload import Gemm, Stored, TensorRef, Workload, stored_vector, tensor_values
+from simulator.mapping import plan_gemm
+from simulator.report import Report
+from simulator.study.run import run_workload
+from simulator.workload import Gemm, Stored, TensorRef, Workload, stored_vector, tensor_values, with_captured
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 Floats = npt.NDArray[np.float32]
 Product = Callable[[Gemm, Floats, Floats], npt.NDArray[Any]]
@@ -43,6 +52,21 @@ def format_product(operation: Gemm, activations: Floats, weights: Floats) -> Flo
     operands = ((activations, operation.activations.format), (weights, operation.weights.format))
     left, right = (dequantize(quantize(values, name), np.float64) for values, name in operands)
     product: Floats = (left @ np.swapaxes(right, -1, -2)).astype(np.float32)
+    return product
+
+
+def machine_product(accelerator: Accelerator) -> Product:
+    """The product as an accelerator computes it, bit for bit: operands quantized and decoded, partial sums as its array
+    forms them, its rescale unit and output stage, and the operation's output format."""
+
+    def product(operation: Gemm, activations: Floats, weights: Floats) -> Floats:
+        plan = plan_gemm(operation, accelerator)
+        left = quantize(activations.reshape(-1, operation.k), operation.activations.format)
+        right = quantize(weights.reshape(-1, operation.k), operation.weights.format)
+        results = gemm_values(plan, operands_of(plan, accelerator.element, right, left))
+        written = dequantize(quantize(results.reshape(-1, operation.n), operation.output.format))
+        return written.reshape(*activations.shape[:-1], operation.n)
+
     return product
 
 
@@ -75,6 +99,42 @@ def product_sqnr_db(
     names = {_written(workload, gemm).name: gemm.name for gemm in workload.gemms}
     names[list(reference)[-1]] = "output"
     return {names[name]: sqnr_db(reference[name], found[name]) for name in reference if name in names}
+
+
+@dataclass(frozen=True)
+class NetworkRun:
+    """A network on real tokens on one accelerator: what it computed, in which time, with which energy."""
+
+    report: Report
+    tensors: Mapping[str, Floats]
+    """What `encode` gave, computed by the accelerator."""
+    sqnr_db: Mapping[str, float]
+    """Signal to quantization noise of each matrix product's output, and of the network's under ``output``, against
+    float32."""
+
+    @property
+    def products(self) -> pd.DataFrame:
+        """A row a matrix product: ``name``, ``cycles``, ``energy_pj``, ``sqnr_db``."""
+        layers = self.report.layers
+        rows = layers.loc[layers["name"].isin(self.sqnr_db), ["name", "cycles", "energy_pj"]]
+        return rows.assign(sqnr_db=[self.sqnr_db[name] for name in rows["name"]]).reset_index(drop=True)
+
+
+def run_network(
+    workload: Workload,
+    accelerator: Accelerator,
+    tokens: npt.ArrayLike,
+    *,
+    reference: Mapping[str, Floats] | None = None,
+    engine: str = "fast",
+) -> NetworkRun:
+    """Run ``tokens`` through the network as ``accelerator`` computes it, and simulate that run: time and energy that
+    depend on data are those of the codes that the machine itself made. ``reference``: what `encode` gives in float32,
+    computed unless given."""
+    exact = encode(workload, tokens) if reference is None else reference
+    found = encode(workload, tokens, machine_product(accelerator))
+    report = run_workload(with_captured(workload, found), accelerator, engine=engine)
+    return NetworkRun(report, found, product_sqnr_db(workload, exact, found))
 
 
 def save_operands(workload: Workload, tensors: Mapping[str, Floats], path: Path) -> None:
