@@ -11,6 +11,7 @@ through the plain rules.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -90,9 +91,7 @@ def group_widths(
     if vectors_per_group > 1:
         starts = range(0, integers.shape[-3], vectors_per_group)
         union = np.bitwise_or.reduceat(union, starts, axis=-2)
-    every = np.arange(1 << columns.bits)
-    table = sync.union_widths(every, signed=signed, trim_zeros=trim_zeros).astype(np.uint8)
-    return np.take(table, union)
+    return np.take(_width_table(columns.bits, signed, trim_zeros), union)
 
 
 def bitwave_cycles(integers: Integers) -> Cycles:
@@ -100,9 +99,8 @@ def bitwave_cycles(integers: Integers) -> Cycles:
     columns = _columns(integers)
     if columns is None:
         return sync.bitwave_cycles(integers)
-    union = _union(columns, magnitudes=True)
-    table = term_counts(np.arange(1 << columns.bits)).astype(np.uint8)
-    return np.take(table, union).reshape(integers.shape[:-1])
+    ones = _term_table(f"u{columns.bits // 8}", "none")
+    return np.take(ones, _union(columns, magnitudes=True)).reshape(integers.shape[:-1])
 
 
 def lane_terms(integers: Integers, *, recoding: Recoding = "none") -> Cycles:
@@ -111,11 +109,9 @@ def lane_terms(integers: Integers, *, recoding: Recoding = "none") -> Cycles:
     if narrow is None:
         return sync.lane_terms(integers, recoding=recoding)
     *outer, vectors, steps, lanes = narrow.shape
-    unsigned = np.dtype(f"u{narrow.itemsize}")
-    codes = np.ascontiguousarray(narrow).view(unsigned).reshape(-1, vectors, steps * lanes)
-    values = np.arange(1 << 8 * narrow.itemsize).astype(unsigned).view(narrow.dtype)
+    codes = np.ascontiguousarray(narrow).view(f"u{narrow.itemsize}").reshape(-1, vectors, steps * lanes)
     most = np.zeros((len(codes), steps * lanes), np.uint8)
-    most_terms_kernel(codes, term_counts(values, recoding).astype(np.uint8), most)
+    most_terms_kernel(codes, _term_table(narrow.dtype.str[1:], recoding), most)
     return most.reshape(*outer, steps, lanes)
 
 
@@ -181,6 +177,19 @@ def _narrow(integers: Integers) -> Integers | None:
         if np.iinfo(dtype).min <= low and high <= np.iinfo(dtype).max:
             return integers.astype(dtype)
     return None
+
+
+@lru_cache
+def _term_table(dtype: str, recoding: Recoding) -> Cycles:
+    """Terms of every value of a type, by the value's bit pattern."""
+    patterns = np.arange(1 << 8 * np.dtype(dtype).itemsize).astype(f"u{np.dtype(dtype).itemsize}")
+    return term_counts(patterns.view(dtype), recoding).astype(np.uint8)
+
+
+@lru_cache
+def _width_table(bits: int, signed: bool, trim_zeros: bool) -> Cycles:
+    """`sync.union_widths` of every union."""
+    return sync.union_widths(np.arange(1 << bits), signed=signed, trim_zeros=trim_zeros).astype(np.uint8)
 
 
 def _lanes_first(profile: Integers) -> npt.NDArray[np.float32]:
