@@ -10,6 +10,8 @@ The decoder at the array's edge, by what the weights' format stores:
 - any other scales: Wu et al., "ZeroQuant(4+2): Redefining LLMs Quantization with a New FP6-Centric Strategy for Diverse
   Generative Tasks", 2023: sign, exponent and mantissa of FP6 move to the bits of FP16 that they have in common. The
   value is then too small by two to the difference of the biases, which goes into the scale; subnormals are exact.
+
+Weights that are in the target format already, such as keys and values, pass.
 """
 
 from __future__ import annotations
@@ -56,6 +58,8 @@ class ShiftCastPE(DecodingPE):
     def refusal(self, format: Format) -> str | None:
         """None, or why the decoder does not take weights of this format."""
         own, target = format.element, self._element
+        if own == target:
+            return None
         if own.kind != "float" or own.has_nan:
             return f"its decoder takes floats that are all finite, not {own.name}"
         if own.exponent_bits > target.exponent_bits or own.mantissa_bits > target.mantissa_bits:
@@ -75,6 +79,8 @@ class ShiftCastPE(DecodingPE):
     def decoded(self, format: Format) -> Format:
         """The target with the scales that remain, in FP32."""
         target = self._element
+        if format.element == target:
+            return format
         if _adds_exponents(format):
             return Format(f"{target.name}_channel", target, "channel", scale_element=FP32)
         name = format.name.replace(format.element.name, target.name, 1)
@@ -82,6 +88,8 @@ class ShiftCastPE(DecodingPE):
         return replace(format, name=name, element=target, scale_element=scale)
 
     def decode_tensor(self, tensor: QuantizedTensor) -> QuantizedTensor:
+        if tensor.format.element == self._element:
+            return tensor
         if _adds_exponents(tensor.format):
             return self._with_exponents_added(tensor)
         own, target = tensor.format.element, self._element
@@ -122,7 +130,8 @@ class ShiftCastPE(DecodingPE):
         move = {("result", "write"): 1}
         add = move | {("adder", "operate"): 1, ("shifter", "operate"): 1}
         events: dict[str, Uses] = {
-            f"decode {format.name}": add if _adds_exponents(format) else move for format in formats
+            f"decode {format.name}": add if _adds_exponents(format) and format.element != target else move
+            for format in formats
         }
         return parts, events
 

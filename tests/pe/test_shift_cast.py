@@ -11,7 +11,7 @@ import pytest
 
 from simulator.config import validate
 from simulator.errors import InputError
-from simulator.formats import Format, QuantizedTensor, dequantize, get_format
+from simulator.formats import Format, QuantizedTensor, dequantize, get_format, quantize
 from simulator.formats.element import E8, FP4_E2M1, FP16
 from simulator.hardware import load_technology
 from simulator.pe.shift_cast import ShiftCastPE
@@ -98,6 +98,15 @@ def test_all_fp6_codes_keep_their_value_in_fp16() -> None:
     ]
     assert (dequantize(after) == dequantize(before)).all()
     assert float(dequantize(before).max()) == 28 * 0.375
+
+
+@pytest.mark.parametrize("name", ["fp8_e4m3_token", "mxfp8_e4m3"])
+def test_weights_in_the_target_format_pass(name: str) -> None:
+    pe, weights = shift_cast(weights=["fp4_e2m1", "fp8_e4m3"]), get_format(name)
+    before = quantize(np.random.default_rng(4).normal(size=(3, 40)), weights)
+    assert pe.accepts(weights, FP8) is None
+    assert pe.received("weights", weights) == weights
+    assert pe.decode("weights", before) is before
 
 
 def test_what_cannot_be_moved_is_refused() -> None:
