@@ -162,8 +162,10 @@ class DequantizePE(DecodingPE):
         return tuple(parts), events
 
     def _multiplier_by_scale(self, name: str, elements: Sequence[Element], count: int) -> Part:
-        """Significands of elements (integers with the bit that a zero point adds) times those of scales."""
-        widest = max(_significand(element) + element.is_integer for element in elements)
+        """Significands of elements (integers with the bit that a zero point adds) times those of scales; what is the
+        target already has no group scales."""
+        scaled = [element for element in elements if element != self._element]
+        widest = max((_significand(element) + element.is_integer for element in scaled), default=1)
         return Part(name, "int_multiplier", {"a_bits": self.scale_significand_bits, "b_bits": widest}, count)
 
 
