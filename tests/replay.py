@@ -35,6 +35,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # runs in a checko
 from replay_tactical import Schedule, schedule, search
 
 from simulator.errors import InputError, nearest
+from simulator.formats.pruning import prune
 from simulator.pe.serial import kernels, sync
 from simulator.pe.serial.terms import Recoding
 
@@ -598,25 +599,8 @@ def _flipped(weights: Array, columns: int) -> Array:
     """BitWave's bit flip to at least ``columns`` zero columns, in groups of 32 weights (or as many as there are
     channels) of the array flattened with channels last."""
     channels_last = np.moveaxis(weights, 1, -1)
-    flat = channels_last.reshape(-1)
-    group = min(32, weights.shape[1])
-    flipped = np.concatenate([flip(flat[i : i + group], columns) for i in range(0, len(flat), group)])
-    return np.moveaxis(flipped.reshape(channels_last.shape), -1, 1)
-
-
-def flip(weights: Array, columns: int) -> Array:
-    """One group. Zero columns that are there already count; the bits below the last of them are rounded (ties down)."""
-    magnitudes = np.abs(weights.astype(np.int32))
-    union = int(np.bitwise_or.reduce(magnitudes))
-    keep, below = 8 - columns, 1
-    for column in range(1, 8):  # 0 is the sign
-        if keep > column and not union >> (7 - column) & 1:
-            keep, below = keep + 1, column + 1
-    if keep >= 8:
-        return weights
-    unit, span = 1 << (8 - keep), 1 << (8 - below)
-    low = np.minimum((magnitudes % span + unit // 2 - 1) // unit * unit, span - unit)
-    return np.sign(weights) * (magnitudes - magnitudes % span + low)
+    pruned = prune(channels_last.reshape(1, -1), "bitflip", columns, min(32, weights.shape[1])).weights
+    return np.moveaxis(pruned.reshape(channels_last.shape), -1, 1)
 
 
 # Files

@@ -32,17 +32,13 @@ def test_counts_are_those_of_the_simulators(simulator: str, capsys: pytest.Captu
         assert count == int(row["compute_cycles"]), row
 
 
-@pytest.mark.parametrize("network", ["lap8", "uni8"])
-@pytest.mark.parametrize("columns", [2, 3, 4])
-def test_flipped_weights_are_bitwaves(network: str, columns: int) -> None:
-    with np.load(INPUTS) as inputs, np.load(DATA / "pruned_weights.npz") as pruned:
-        weights, expected = (
-            inputs[f"{network}/fc1/wgt"][:128],
-            pruned[f"{network}/fc1/bitwave_flip/N{columns}"],
-        )
-    groups = weights.reshape(-1, 32)
-    found = np.stack([replay.flip(group, columns) for group in groups]).reshape(weights.shape)
-    np.testing.assert_array_equal(found, expected)
+def test_convolutions_are_flipped_with_channels_last() -> None:
+    """The first kernel position's channels are one group, rounded to multiples of 16; the others are zero."""
+    weights = np.zeros((1, 2, 2, 1), np.int16)
+    weights[0, :, 0, 0] = 89, 39
+    flipped = replay._flipped(weights, 4)
+    assert flipped[0, :, 0, 0].tolist() == [96, 32]
+    assert not flipped[0, :, 1].any()
 
 
 @st.composite
