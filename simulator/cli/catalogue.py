@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from simulator.formats import Format
 
 _VALUES_LISTED, _TABLES_LISTED = 64, 4
-"""Codes up to which all values of an element are listed, and the first tables of so many."""
+"""Codes up to which all values of an element are listed, and the most tables."""
 _SHARED_BY = {
     "none": "",
     "tensor": "tensor",
@@ -73,12 +73,14 @@ def format_in_full(name: str) -> str:
     if entry.has_zero_point:
         lines.append(f"  zero point      integer of {entry.code_bits} bits with each scale")
     if entry.selector_bits:
-        lines.append(f"  selector        {entry.selector_bits} bits with each scale")
+        with_each = f"{entry.selector_group} values" if entry.selector_group else "scale"
+        lines.append(f"  selector        {entry.selector_bits} bits with each {with_each}")
     lines.append(f"  bits per value  {entry.bits_per_value():.9g} with all of these in whole groups")
     if entry.row_scale_element is not None:
         lines.insert(-1, f"  second scale    {entry.row_scale_element.name}, one a row")
-    if element.kind == "table" and 2**element.bits <= _VALUES_LISTED:
-        for selector, table in enumerate(element.tables[:_TABLES_LISTED]):
+    if element.kind == "table":
+        listed = 2**element.bits <= _VALUES_LISTED and len(element.tables) <= _TABLES_LISTED
+        for selector, table in enumerate(element.tables if listed else ()):
             values = " ".join(f"{value * 2.0**element.step_exponent:g}" for value in sorted(set(table)))
             which = f" by selector {selector}" if len(element.tables) > 1 else ""
             lines.append(f"  all values{which}  {values}")

@@ -131,6 +131,16 @@ class Format:
         return self.scale_bits if self.granularity in ("group", "block") else 0
 
     @property
+    def metadata_group(self) -> int:
+        """Elements along K that share metadata, of scales or of selectors alone; 0 without groups."""
+        return self.group_size or self.selector_group
+
+    @property
+    def metadata_bits(self) -> int:
+        """Bits of metadata for each `metadata_group`; 0 without."""
+        return self.selector_bits if self.selector_group else self.group_bits
+
+    @property
     def row_bits(self) -> int:
         """Metadata bits per row (channel or token), selectors of its groups not included; 0 without."""
         second = 0 if self.row_scale_element is None else self.row_scale_element.bits
@@ -155,7 +165,7 @@ class Format:
 
     def padded_k(self, k: int) -> int:
         """`k` rounded up to whole groups (of scales or selectors)."""
-        size = self.group_size or self.selector_group
+        size = self.metadata_group
         return ceil_div(k, size) * size if size else k
 
     def storage_bits(self, rows: int, k: int, *, pad: bool = False) -> int:
@@ -163,9 +173,8 @@ class Format:
         if rows < 0 or k < 0:
             raise InputError("a tensor has no negative extent", value=(rows, k))
         elements = rows * (self.padded_k(k) if pad else k) * self.code_bits
-        selectors = self.selectors(k) * self.selector_bits if self.selector_group else 0
-        metadata = self.groups(k) * self.group_bits + self.row_bits + selectors
-        return elements + rows * metadata + self.tensor_bits
+        groups = ceil_div(k, self.metadata_group) if self.metadata_group else 0
+        return elements + rows * (groups * self.metadata_bits + self.row_bits) + self.tensor_bits
 
     def bits_per_value(self, k: int | None = None, rows: int | None = None) -> float:
         """Bits per value with metadata.
@@ -174,12 +183,8 @@ class Format:
         values. With `k`, the short last group and the row's metadata count; with `rows` too, the tensor's.
         """
         if k is None:
-            scales = self.group_bits / self.group_size if self.group_size else 0.0
-            return (
-                self.code_bits
-                + scales
-                + (self.selector_bits / self.selector_group if self.selector_group else 0.0)
-            )
+            shared = self.metadata_bits / self.metadata_group if self.metadata_group else 0.0
+            return self.code_bits + shared
         if k < 1 or (rows is not None and rows < 1):
             raise InputError("bits per value need at least one value", value=(rows, k))
         if rows is None:
@@ -226,4 +231,4 @@ class Format:
                 value=np.shape(selectors),
                 allowed=f"shape {(*codes.shape[:-1], self.selectors(k))}",
             )
-        return np.repeat(selectors, self.selector_group or self.group_size or max(k, 1), axis=-1)[..., :k]
+        return np.repeat(selectors, self.metadata_group or max(k, 1), axis=-1)[..., :k]

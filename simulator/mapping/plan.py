@@ -232,9 +232,8 @@ class Plan:
     def output_bits(self, mi: int, ni: int) -> int:
         """DRAM bits of a finished output tile in the output format; per-row scales go with the last N tile."""
         n = self.rows_n(ni)
-        metadata = (
-            ceil_div(n, self.output.group_size) if self.output.group_size else 0
-        ) * self.output.group_bits
+        groups = ceil_div(n, self.output.metadata_group) if self.output.metadata_group else 0
+        metadata = groups * self.output.metadata_bits
         row_scales = self.output.row_bits if ni == self.counts[1] - 1 else 0
         return self.rows_m(mi) * (n * self.output.code_bits + metadata + row_scales)
 
@@ -299,7 +298,7 @@ def row_bits(format: Format, low: int, high: int, span: int) -> int:
 
     def groups_before(position: int) -> int:
         spans, rest = divmod(position, span)
-        return spans * ceil_div(span, format.group_size) + ceil_div(rest, format.group_size)
+        return spans * ceil_div(span, format.metadata_group) + ceil_div(rest, format.metadata_group)
 
-    groups = groups_before(high) - groups_before(low) if format.group_size else 0
-    return (high - low) * format.code_bits + groups * format.group_bits + (0 if low else format.row_bits)
+    groups = groups_before(high) - groups_before(low) if format.metadata_group else 0
+    return (high - low) * format.code_bits + groups * format.metadata_bits + (0 if low else format.row_bits)

@@ -72,11 +72,11 @@ class TensorRef:
     def storage_bits(self) -> int:
         """Exact bits of the whole tensor in memory, scales and all other metadata included."""
         format = get_format(self.format)
-        if not self.group_span or self.group_span == self.k or not format.group_size:
+        if not self.group_span or self.group_span == self.k or not format.metadata_group:
             return format.storage_bits(self.rows, self.k)
-        groups = self.rows * (self.k // self.group_span) * ceil_div(self.group_span, format.group_size)
+        groups = self.rows * (self.k // self.group_span) * ceil_div(self.group_span, format.metadata_group)
         row_bits = self.k * format.code_bits + format.row_bits
-        return self.rows * row_bits + groups * format.group_bits + format.tensor_bits
+        return self.rows * row_bits + groups * format.metadata_bits + format.tensor_bits
 
 
 @dataclass(frozen=True, slots=True)
