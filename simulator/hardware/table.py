@@ -217,8 +217,14 @@ def _row(fields: Mapping[str, str | None], path: Path, line: int) -> CostRow:
     quantity = one_of("quantity", tuple(UNITS))
     known = KINDS.get(kind)
     value = number("value")
-    if value < 0 or (value == 0 and (known or quantity != LEAKAGE)):
-        raise InputError("must be above zero", file=where, key="value", value=cell["value"])
+    if value < 0 or (value == 0 and (known or (quantity != LEAKAGE and not cell["note"]))):
+        raise InputError(
+            "must be above zero",
+            file=where,
+            key="value",
+            value=cell["value"],
+            allowed="zero only for a unit whose note says where it is counted instead",
+        )
     if (quantity == ENERGY) != bool(cell["event"]):
         raise InputError(
             "an energy needs an event, nothing else has one", file=where, key="event", value=cell["event"]
