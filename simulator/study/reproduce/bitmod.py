@@ -129,14 +129,20 @@ class Totals:
     dram_bits: float
 
     def energy_onchip_uj(self, design: Design) -> float:
-        """PEs and both buffers. KeyError: no bank of this width was ever simulated."""
+        """PEs and both buffers. Raises InputError: no energy was published for banks of this width."""
         model = read_figures("bitmod_model")
         banks = model.whole("buffer_banks")
         word = model.value("write_width_bits")
         weight_width, activation_width = design.weight_width_bits, design.activation_width_bits
 
         def access(kind: str, width: int) -> float:
-            return banks * float(model.value(f"bank_{kind}_pj", width_bits=width // banks))
+            bank = model.get(f"bank_{kind}_pj", width_bits=width // banks)
+            if bank is None:
+                known = ", ".join(str(row.case["width_bits"]) for row in model.named(f"bank_{kind}_pj"))
+                raise InputError(
+                    "no energy of a buffer bank of this width", value=width // banks, allowed=known
+                )
+            return float(banks * bank.value)
 
         pe = model.value("layout_factor") * design.pe_energy_pj * design.rows * design.cols
         read = access("read", weight_width) + access("read", activation_width)

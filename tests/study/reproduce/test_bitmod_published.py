@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -119,3 +120,9 @@ def test_linear_layers_hold_every_weight_of_the_workload(model: str) -> None:
 def test_an_unknown_word_is_refused_with_the_known_ones(words: tuple[str, str, str], message: str) -> None:
     with pytest.raises(InputError, match=message):
         simulate(*words)
+
+
+def test_energy_needs_a_bank_of_the_buffer_s_width() -> None:
+    totals = simulate("llama-2-13b", "decode", "ant", "v2")
+    with pytest.raises(InputError, match=r"bank of this width \(found 20\); allowed: 24, 32"):
+        totals.energy_onchip_uj(replace(design_of("ant", "llama-2-13b", "decode", "v2"), rows=40))
