@@ -159,9 +159,17 @@ def test_a_bismo_gemm_takes_p_q_cycles_a_step(p: int, q: int) -> None:
 
 
 def test_a_stacked_kernel_takes_as_long_as_its_padded_instructions() -> None:
-    """ceil(p M / 8) ceil(q N / 8) ceil(K / 128) instructions of 8 x 8 x 128 bits, two a cycle."""
+    """ceil(p M / 8) ceil(q N / 8) ceil(K / 128) instructions of 8 x 8 x 128 bits, two a cycle of a multiprocessor."""
     for m, k, n in ((1, 4096, 256), (3, 1000, 64)):
-        report = sim.gemm(m, k, n, arch="abq_llm", weights="int2_channel_asym", activations="int8_token")
+        report = sim.gemm(
+            m,
+            k,
+            n,
+            arch="abq_llm",
+            weights="int2_channel_asym",
+            activations="int8_token",
+            **{"array.rows": 1, "array.cols": 32},
+        )
         instructions = ceil(8 * m / 8) * ceil(2 * n / 8) * ceil(k / 128)
         assert report.layer_reports[0].record.compute_cycles == instructions / 2
 
@@ -184,13 +192,13 @@ def test_precompute_takes_the_vector_unit_unless_it_is_fused() -> None:
             arch="lut_tensor_core",
             weights="int2_channel_asym",
             activations="int8_token",
-            **{"pe.precompute": how},
+            **{"pe.precompute": how, "vector.lanes": 64},
         )
         for how in ("fused", "unfused")
     }
-    sums = 64 * 512 // 64
-    assert runs["fused"].cycles_by_cause["vector"] == sums
-    assert runs["unfused"].cycles_by_cause["vector"] == sums + 64 * 512 * 14 // 4 // 64
+    sums, additions = 64 * 512, 64 * 512 * 14 // 4
+    assert runs["fused"].cycles_by_cause["vector"] == sums / 64
+    assert runs["unfused"].cycles_by_cause["vector"] == (sums + additions) / 64
 
 
 @pytest.mark.parametrize("name", FORMATS)
