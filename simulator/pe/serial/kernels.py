@@ -367,17 +367,19 @@ def naf_planes(planes: Any, bits: int) -> None:
 
 @kernel(nogil=True)
 def booth_like_planes(planes: Any, bits: int) -> None:
-    for lanes in range(planes.shape[1]):
-        inside = np.uint64(0)
-        for b in range(bits - 1, -1, -1):
-            one = planes[b, lanes]
-            next_one = planes[b - 1, lanes] if b > 0 else np.uint64(0)
-            after_next = planes[b - 2, lanes] if b > 1 else np.uint64(0)
-            opens = ~inside & one & next_one & after_next
-            closes = inside & one & ~(next_one | after_next)
-            planes[b, lanes] = (inside ^ one) & ~opens | closes
-            planes[b + 1, lanes] |= opens
-            inside = (inside | opens) & ~closes
+    inside = np.zeros_like(planes[0])
+    zeros = np.zeros_like(planes[0])
+    for b in range(bits - 1, -1, -1):
+        above, plane = planes[b + 1], planes[b]
+        second = planes[b - 1] if b > 0 else zeros
+        third = planes[b - 2] if b > 1 else zeros
+        for lanes in range(planes.shape[1]):
+            run, one = inside[lanes], plane[lanes]
+            opens = ~run & one & second[lanes] & third[lanes]
+            closes = run & one & ~(second[lanes] | third[lanes])
+            plane[lanes] = (run ^ one) & ~opens | closes
+            above[lanes] |= opens
+            inside[lanes] = (run | opens) & ~closes
 
 
 @kernel(nogil=True)
