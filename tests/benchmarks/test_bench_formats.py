@@ -41,11 +41,24 @@ def note_rate(benchmark: BenchmarkFixture, values: int) -> None:
         "mxint8",
         "nvfp4",
         "msfp12",
+        "bitmod_fp4_g128",
+        "flint4_channel",
+        "int6_g128_si8",
+        "int4_g16_su4",
     ],
 )
 def test_quantize_maxabs(benchmark: BenchmarkFixture, weights: np.ndarray, name: str) -> None:
     benchmark.pedantic(quantize, (weights, name), rounds=5, warmup_rounds=1)
     note_rate(benchmark, weights.size)
+
+
+@pytest.mark.parametrize(
+    "name", ["ternary", "qserve_uint4_g128", "bitflip4_g32", "bbs_avg2_g32", "bbs_zp4_g32"]
+)
+def test_quantize_in_a_way_of_its_own(benchmark: BenchmarkFixture, weights: np.ndarray, name: str) -> None:
+    part = weights[:512]
+    benchmark.pedantic(quantize, (part, name), rounds=3, warmup_rounds=1)
+    note_rate(benchmark, part.size)
 
 
 @pytest.mark.parametrize("name", ["int4_g128", "fp8_e4m3_channel", "mxfp4", "nvfp4"])
@@ -55,7 +68,7 @@ def test_quantize_mse(benchmark: BenchmarkFixture, weights: np.ndarray, name: st
     note_rate(benchmark, part.size)
 
 
-@pytest.mark.parametrize("name", ["int4_g128", "fp8_e4m3", "mxfp4"])
+@pytest.mark.parametrize("name", ["int4_g128", "fp8_e4m3", "mxfp4", "bitmod_fp4_g128"])
 def test_dequantize(benchmark: BenchmarkFixture, weights: np.ndarray, name: str) -> None:
     tensor = quantize(weights, name)
     benchmark.pedantic(dequantize, (tensor,), rounds=3, warmup_rounds=1)

@@ -325,6 +325,31 @@ def test_padding_adds_zeros_and_changes_nothing_else(x: np.ndarray, name: str) -
     assert not dequantize(rest)[:, k:].any()
 
 
+@given(
+    x=hnp.arrays(np.float32, (4, 40), elements=st.floats(-(2.0**60), 2.0**60, width=32)),
+    name=st.sampled_from(
+        ["mxint8", "mxint6", "int4_g8", "bitmod_fp4_g16", "flint4_channel", "bbs_zp4_g16", "mxfp8_e4m3"]
+    ),
+)
+@settings(max_examples=40, deadline=None)
+def test_a_dot_product_of_dequantized_values_is_one_of_exact_integers(x: np.ndarray, name: str) -> None:
+    """Sums of integer products under a product of scales: no float but the scales' own."""
+    qt = quantize(x, name)
+    integers, exponent = exact_integers(qt)
+    group = qt.format.group_size or 40
+    scales = np.broadcast_to(qt.group_scales, (4, -(-40 // group)))
+    values = [[Fraction(v) for v in row] for row in dequantize(qt, np.float64).tolist()]
+    total = Fraction(0)
+    for g in range(0, 40, group):
+        partial = sum(
+            int(a) * int(b)
+            for a, b in zip(integers[0, g : g + group], integers[1, g : g + group], strict=True)
+        )
+        scale = Fraction(float(scales[0, g // group])) * Fraction(float(scales[1, g // group]))
+        total += partial * scale * Fraction(2) ** (2 * exponent)
+    assert total == sum(a * b for a, b in zip(values[0], values[1], strict=True))
+
+
 def test_e1m2_blocks_are_int4_blocks_under_another_code() -> None:
     """E1M2 holds the halves of 0 .. 7 and MX INT4 the quarters, so their scales differ by two.
 
