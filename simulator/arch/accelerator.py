@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 from simulator.array import DATAFLOWS, Array, Dataflow
 from simulator.config import validate
 from simulator.errors import InputError
-from simulator.formats import Format
+from simulator.formats import Format, get_format
 from simulator.pe import family_names, pe_model
 from simulator.pe.elements import element_format
 from simulator.pe.protocol import ProcessingElement
@@ -170,6 +170,20 @@ class MappingSection(Section):
     """Loops over tiles, outermost first: nmk keeps outputs in the buffer until their K is complete."""
 
 
+class FormatsSection(Section):
+    """Number formats that the machine is built for: taken where the user names none, before the workload's own."""
+
+    weights: str | None = None
+    activations: str | None = None
+    kv: str | None = None
+    """Keys and values."""
+
+    @field_validator("weights", "activations", "kv")
+    @classmethod
+    def _canonical(cls, name: str | None) -> str | None:
+        return None if name is None else get_format(name).name
+
+
 class Accelerator(Section):
     """A whole accelerator. Everything has a sound default except what makes the machine that machine."""
 
@@ -182,6 +196,7 @@ class Accelerator(Section):
     array: ArraySection
     pe: Any
     """Parameters of the PE family named by `family`."""
+    formats: FormatsSection = FormatsSection()
     buffers: BuffersSection
     vector: VectorSection
     dram: DramSection

@@ -9,6 +9,7 @@ from simulator.hardware.structure import Component, Part
 from simulator.pe.arithmetic import FP32
 from simulator.pe.elements import element_format
 from simulator.pe.protocol import Pair
+from simulator.units import ceil_div
 
 BUFFERS = ("weights", "activations", "outputs")
 _FLOAT32 = {"exponent_bits": 8, "significand_bits": FP32.precision}
@@ -39,7 +40,7 @@ def components(accelerator: Accelerator, pairs: Iterable[Pair] = ()) -> list[Com
         )
     )
     if array.rescale_per_cycle:
-        found.append(_rescale(array.cols))
+        found.append(_rescale(ceil_div(array.cols, array.rescale_interval)))
     found += [_buffer(name, getattr(accelerator.buffers, name)) for name in BUFFERS]
     found.append(_vector(accelerator.vector.lanes))
     found.append(Component("dram", "dram", {"device": accelerator.dram.device}))
@@ -66,8 +67,11 @@ def _skew(accelerator: Accelerator) -> Component:
     )
 
 
-def _rescale(columns: int) -> Component:
-    """One unit a column: two scales are multiplied, the partial sum is multiplied by them and added to an FP32 sum."""
+def _rescale(units: int) -> Component:
+    """Two scales are multiplied, the partial sum is multiplied by them and added to an FP32 sum.
+
+    A unit takes a result a cycle; one that takes a column's only every i-th cycle serves i columns in turn.
+    """
     parts = (
         Part("scale_multiplier", "fp_multiplier", _FLOAT32, 2),
         Part("adder", "fp_adder", _FLOAT32),
@@ -78,7 +82,7 @@ def _rescale(columns: int) -> Component:
         "scale_product": {("scale_multiplier", "operate"): 1},
         "correct": {("scale_multiplier", "operate"): 1, ("adder", "operate"): 1},
     }
-    return Component("rescale", "rescale", {"accumulator": "fp32"}, columns, parts, events)
+    return Component("rescale", "rescale", {"accumulator": "fp32"}, units, parts, events)
 
 
 def _buffer(name: str, buffer: BufferSection) -> Component:

@@ -132,19 +132,22 @@ def run(
     destination = Destination(as_json, csv, parquet)
     destination.check()
     accelerators = _accelerators(arch, changes)
+    from simulator.study.run import chosen_formats
     from simulator.workload import load_workload
 
-    loaded = load_workload(
-        workload,
-        prefill=prefill,
-        decode=decode,
-        batch=batch,
-        layers=layers,
-        weights=weights,
-        activations=activations,
-        kv=kv,
-        output=output,
-    )
+    formats = {"weights": weights, "activations": activations, "kv": kv}
+    loaded = [
+        load_workload(
+            workload,
+            prefill=prefill,
+            decode=decode,
+            batch=batch,
+            layers=layers,
+            output=output,
+            **chosen_formats(accelerator, **formats),
+        )
+        for accelerator in accelerators
+    ]
     destination.deliver(_simulate(loaded, accelerators, engine))
 
 
@@ -168,11 +171,16 @@ def gemm(
     destination = Destination(as_json, csv, parquet)
     destination.check()
     accelerators = _accelerators(arch, changes)
+    from simulator.study.run import chosen_formats
     from simulator.workload import gemm_workload
 
-    given = {"batch": batch, "weights": weights, "activations": activations, "output": output}
-    chosen: dict[str, Any] = {key: value for key, value in given.items() if value is not None}
-    destination.deliver(_simulate(gemm_workload(m, k, n, **chosen), accelerators, engine))
+    loaded = []
+    for accelerator in accelerators:
+        formats = chosen_formats(accelerator, weights=weights, activations=activations)
+        given = {"batch": batch, "output": output, **formats}
+        chosen: dict[str, Any] = {key: value for key, value in given.items() if value is not None}
+        loaded.append(gemm_workload(m, k, n, **chosen))
+    destination.deliver(_simulate(loaded, accelerators, engine))
 
 
 @app.command()
@@ -273,15 +281,15 @@ def _changes(given: Sequence[str]) -> dict[str, str]:
     return changes
 
 
-def _simulate(workload: Workload, accelerators: Sequence[Accelerator], engine: str) -> list[Report]:
+def _simulate(
+    workloads: Sequence[Workload], accelerators: Sequence[Accelerator], engine: str
+) -> list[Report]:
     from simulator.study import run_workload
 
     with ProgressLine(len(accelerators)) as line:
         return [
-            run_workload(
-                workload, accelerator, engine=engine, progress=line.callback(index, accelerator.name)
-            )
-            for index, accelerator in enumerate(accelerators)
+            run_workload(loaded, accelerator, engine=engine, progress=line.callback(index, accelerator.name))
+            for index, (loaded, accelerator) in enumerate(zip(workloads, accelerators, strict=True))
         ]
 
 

@@ -57,11 +57,12 @@ def run(
 ) -> Report:
     """Simulate a workload (a shipped name, a file, or one that is loaded) on an accelerator.
 
-    ``prefill``: tokens; ``decode``: one step at this context length; ``layers``: only the first so many; formats go
-    before the workload's own. ``changes``: dotted keys of the accelerator, ``**{"array.rows": 64}``. Raises InputError
-    for everything that cannot be run.
+    ``prefill``: tokens; ``decode``: one step at this context length; ``layers``: only the first so many. Formats that
+    are given go before those the accelerator is built for, and these before the workload's own. ``changes``: dotted
+    keys of the accelerator, ``**{"array.rows": 64}``. Raises InputError for everything that cannot be run.
     """
     if isinstance(workload, Workload):
+        # A loaded workload has its formats, whatever the accelerator is built for.
         given = {
             "prefill": prefill,
             "decode": decode,
@@ -75,20 +76,25 @@ def run(
         for key, value in given.items():
             if value is not None:
                 raise InputError("is fixed in a workload that is loaded already", key=key, value=value)
-        loaded = workload
-    else:
-        loaded = load_workload(
-            workload,
-            prefill=prefill,
-            decode=decode,
-            batch=batch,
-            layers=layers,
-            weights=weights,
-            activations=activations,
-            kv=kv,
-            output=output,
-        )
-    return run_workload(loaded, load_accelerator(arch, changes), engine=engine, progress=progress)
+        return run_workload(workload, load_accelerator(arch, changes), engine=engine, progress=progress)
+    accelerator = load_accelerator(arch, changes)
+    loaded = load_workload(
+        workload,
+        prefill=prefill,
+        decode=decode,
+        batch=batch,
+        layers=layers,
+        output=output,
+        **chosen_formats(accelerator, weights=weights, activations=activations, kv=kv),
+    )
+    return run_workload(loaded, accelerator, engine=engine, progress=progress)
+
+
+def chosen_formats(accelerator: Accelerator, **given: str | None) -> dict[str, str | None]:
+    """Formats of operands: what is given, else what the accelerator is built for, else None."""
+    return {
+        side: getattr(accelerator.formats, side) if name is None else name for side, name in given.items()
+    }
 
 
 def gemm(
@@ -97,17 +103,21 @@ def gemm(
     n: int,
     *,
     arch: ArchLike,
-    weights: str = "int8",
-    activations: str = "int8",
+    weights: str | None = None,
+    activations: str | None = None,
     output: str = "fp16",
     batch: int = 1,
     engine: str = "fast",
     progress: Progress | None = None,
     **changes: Any,
 ) -> Report:
-    """Simulate ``batch`` products A(m, k) @ W(n, k).T; the rest as `run`."""
-    loaded = gemm_workload(m, k, n, weights=weights, activations=activations, output=output, batch=batch)
-    return run_workload(loaded, load_accelerator(arch, changes), engine=engine, progress=progress)
+    """Simulate ``batch`` products A(m, k) @ W(n, k).T, INT8 unless formats are given or the accelerator has its own;
+    the rest as `run`."""
+    accelerator = load_accelerator(arch, changes)
+    formats = chosen_formats(accelerator, weights=weights, activations=activations)
+    chosen = {side: name for side, name in formats.items() if name is not None}
+    loaded = gemm_workload(m, k, n, output=output, batch=batch, **chosen)
+    return run_workload(loaded, accelerator, engine=engine, progress=progress)
 
 
 def run_workload(
