@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from simulator.errors import InputError
+from simulator.formats.bipolar import bit_planes
 from simulator.pe.accumulator import Accumulator
 from simulator.pe.arithmetic import (
     BinaryFloat,
@@ -20,7 +21,7 @@ from simulator.pe.arithmetic import (
     wrap,
 )
 from simulator.pe.protocol import Scales
-from simulator.pe.tables import Sums, bit_planes, half_table, keys, plain_table, quantized, read
+from simulator.pe.tables import Sums, half_table, keys, plain_table, quantized, read
 
 Arithmetic = Literal["exact", "float", "int8"]
 """Of the tables: integers; floats; floats quantized to INT8."""
@@ -104,9 +105,12 @@ class TableFunction:
         return half_table(apart) if self.keys == "odd" else plain_table(apart)
 
     def _read(self, entries: Sums, weights: Integers) -> Sums:
-        """(planes, ...) sums over the tables of entries (..., tables, choices), each with the sign of its key."""
+        """(planes, ...) sums over the tables of entries (..., tables, choices), each with the sign of its key.
+
+        Lanes that a short last step leaves empty hold 0, which reads as some key or other: their activations are 0.
+        """
         if self.keys == "odd":
-            signs, indices = keys(bit_planes(weights, self.planes), self.inputs)
+            signs, indices = keys(bit_planes(weights.astype(np.int64), self.planes), self.inputs)
             signed: Sums = (signs * read(entries, indices)).sum(axis=-1)
             return signed
         bits = np.stack([(weights.astype(np.int64) >> plane) & 1 for plane in range(self.planes)])

@@ -15,7 +15,7 @@ from simulator.pe.arithmetic import FP16, FP32, BinaryFloat
 from simulator.pe.base import PE
 from simulator.pe.protocol import Side
 from simulator.pe.table_function import Arithmetic
-from simulator.pe.tables import as_odd_integers, odd_form, odd_format
+from simulator.pe.tables import as_odd_integers, odd_format, odd_planes
 
 _TREE_BITS = 53
 """Widest sum of float entries: what float64 holds."""
@@ -84,7 +84,7 @@ class TablePE(PE):
         reason = super().accepts(weights, activations)
         if reason:
             return reason
-        if odd_form(weights.element) is None:
+        if odd_planes(weights.element) is None:
             return f"{weights.name} has no integers of at most 8 bits, a plane each"
         element = activations.element
         if element.kind == "exponent" or element.kind == "table" or element.bits > 16:
@@ -114,10 +114,10 @@ class TablePE(PE):
 
     def planes(self, weights: Element) -> int:
         """Cycles of a step: bits of the weights."""
-        form = odd_form(weights)
-        if form is None:
+        planes = odd_planes(weights)
+        if planes is None:
             raise InputError("has no bit-planes that a table is read with", value=weights.name)
-        return form.planes
+        return planes
 
     def entry_bits(self, activations: Element) -> int:
         """Width of a stored sum."""

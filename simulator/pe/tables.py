@@ -14,7 +14,7 @@ III):
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -22,35 +22,23 @@ import numpy.typing as npt
 
 from simulator.errors import InputError
 from simulator.formats import Format, QuantizedTensor
-from simulator.formats.element import Element, decode_integers, integer
-from simulator.pe.arithmetic import Integers
+from simulator.formats.bipolar import odd_numbers
+from simulator.formats.element import Element, integer
 
 LARGEST_WEIGHT = 8
 """Bits of a weight; each is a plane."""
 
 
-@dataclass(frozen=True)
-class OddForm:
-    """How the values v of a weight format become odd integers: ``2 v + offset``, or v where they are odd already."""
-
-    planes: int
-    """b: bits of a key's digit string, so that the odd integers lie in -(2**b - 1) .. 2**b - 1."""
-    doubled: bool
-    offset: int
-
-
-def odd_form(element: Element) -> OddForm | None:
-    """The odd integers of an element's values; None where it has no such form in at most `LARGEST_WEIGHT` planes."""
+def odd_planes(element: Element) -> int | None:
+    """Planes of an element's values as odd integers: bits of an integer, of which 2 v + 1 or 2 v - (2**b - 1) is one; a
+    table of odd values stays as it is. None where there are none, or more than `LARGEST_WEIGHT`."""
     if element.is_integer:
-        offset = 1 - 2**element.bits if element.kind == "uint" else 1
-        return OddForm(element.bits, True, offset) if element.bits <= LARGEST_WEIGHT else None
-    if element.kind != "table" or len(element.tables) != 1:
+        planes = element.bits
+    elif element.kind == "table" and len(element.tables) == 1 and all(v % 2 for v in element.tables[0]):
+        planes = max(map(abs, element.tables[0])).bit_length()
+    else:
         return None
-    values = element.tables[0]
-    odd = all(value % 2 for value in values)
-    largest = max(abs(value if odd else 2 * value + 1) for value in values)
-    planes = largest.bit_length()
-    return OddForm(planes, not odd, int(not odd)) if planes <= LARGEST_WEIGHT else None
+    return planes if planes <= LARGEST_WEIGHT else None
 
 
 def odd_format(format: Format) -> Format:
@@ -58,66 +46,50 @@ def odd_format(format: Format) -> Format:
 
     A bare element, which has no scale, has no zero point either.
     """
-    form = _form(format)
-    if not form.doubled:
+    element = format.element
+    if odd_planes(element) is None:
+        raise InputError(f"has no form in odd integers of at most {LARGEST_WEIGHT} bits", value=format.name)
+    if not element.is_integer:
         return format
     return replace(
         format,
         name=f"{format.name} as odd integers",
-        element=integer(form.planes + 1, step_exponent=format.element.step_exponent),
+        element=integer(element.bits + 1, step_exponent=element.step_exponent),
         has_zero_point=format.scale_element is not None,
         quantizer=None,
     )
 
 
 def as_odd_integers(tensor: QuantizedTensor) -> QuantizedTensor:
-    """The same values in odd integers: ``s (v - z) = s/2 ((2 v + k) - (2 z + k))``. Raises InputError: a scale so small
-    that its half is no FP32 number."""
-    form, scales = _form(tensor.format), tensor.scales
-    if not form.doubled:
+    """The same values in odd integers, half the scales and zero points to match (`simulator.formats.bipolar`). Raises
+    InputError: a scale so small that its half is no FP32 number."""
+    scales, to = tensor.scales, odd_format(tensor.format)
+    if to is tensor.format:
         return tensor
     if scales is None:
         raise InputError("weights without a scale cannot be halved", value=tensor.format.name)
-    halves = (scales * np.float32(0.5)).astype(np.float32)
+    halves = np.asarray(scales * np.float32(0.5), np.float32)
     if (halves * np.float32(2) != scales)[np.isfinite(scales)].any():
         raise InputError("half of a scale is no FP32 number", value=tensor.format.name)
-    values, _ = decode_integers(tensor.format.element, tensor.codes)
     zeros = np.zeros(np.shape(scales), np.int32) if tensor.zero_points is None else tensor.zero_points
-    to = odd_format(tensor.format)
     return replace(
         tensor,
-        codes=(2 * values + form.offset).astype(to.element.dtype),
+        codes=odd_numbers(tensor.codes, tensor.format).astype(to.element.dtype),
         format=to,
         scales=halves,
-        zero_points=(2 * zeros + form.offset).astype(np.int32),
+        zero_points=np.asarray(odd_numbers(zeros, tensor.format), np.int32),
     )
 
 
-def _form(format: Format) -> OddForm:
-    form = odd_form(format.element)
-    if form is None:
-        raise InputError(f"has no form in odd integers of at most {LARGEST_WEIGHT} bits", value=format.name)
-    return form
-
-
-def bit_planes(odd: Integers, planes: int) -> npt.NDArray[np.int64]:
-    """Digits of odd integers as bits (planes, ...), lowest plane first: 1 for +1, 0 for -1.
-
-    A zero, which fills the lanes that a short last step does not use, reads as -1: its activation is zero.
-    """
-    unsigned = (odd.astype(np.int64) + (2**planes - 1)) >> 1
-    return np.stack([(unsigned >> plane) & 1 for plane in range(planes)])
-
-
-def keys(planes: npt.NDArray[np.int64], inputs: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """(signs, indices), each (planes, ..., tables), of digits (planes, ..., lanes), `inputs` lanes a table.
+def keys(digits: npt.NDArray[Any], inputs: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """(signs, indices), each (planes, ..., tables), of digits -1 and +1 (planes, ..., lanes), `inputs` lanes a table.
 
     A sum is ``sign * entry[index]``. Weights are stored like this, so that hardware inverts nothing at run time.
     """
-    digits = planes.reshape(*planes.shape[:-1], -1, inputs)
-    positive = digits[..., -1]
-    others = digits[..., :-1] ^ (1 - positive)[..., None]
-    return 2 * positive - 1, others @ (1 << np.arange(inputs - 1, dtype=np.int64))
+    apart = digits.reshape(*digits.shape[:-1], -1, inputs).astype(np.int64)
+    signs = apart[..., -1]
+    others = (apart[..., :-1] * signs[..., None] + 1) >> 1
+    return signs, others @ (1 << np.arange(inputs - 1, dtype=np.int64))
 
 
 Sums = npt.NDArray[Any]

@@ -21,11 +21,10 @@ from simulator.hardware import load_technology
 from simulator.pe.lut import LutPE
 from simulator.pe.tables import (
     as_odd_integers,
-    bit_planes,
     generator_additions,
     half_table,
     keys,
-    odd_form,
+    odd_planes,
     plain_table_additions,
     quantized,
     read,
@@ -50,18 +49,20 @@ def entry_by_definition(key: int, activations: list[Fraction]) -> Fraction:
 
 
 @pytest.mark.parametrize("bits", range(1, 9))
-def test_reinterpretation_is_exact_for_every_code(bits: int) -> None:
+@pytest.mark.parametrize("signed", [True, False])
+def test_reinterpretation_is_exact_for_every_code(bits: int, signed: bool) -> None:
     """2 q - (2**b - 1) has the digits 2 bit - 1, for unsigned q and for the two's complement of q - 2**(b - 1)."""
-    for element, first in ((integer(bits, signed=False), 0), (integer(bits), -(2 ** (bits - 1)))):
-        form = odd_form(element)
-        assert form is not None
-        assert form.planes == bits
-        for q in range(2**bits):
-            odd = 2 * (first + q) + form.offset
-            assert odd == 2 * q - (2**bits - 1)
-            assert odd == sum(2**i * (2 * (q >> i & 1) - 1) for i in range(bits))
-            planes = bit_planes(np.array([odd]), bits)
-            assert [int(plane[0]) for plane in planes] == [q >> i & 1 for i in range(bits)]
+    element = integer(bits, signed=signed)
+    assert odd_planes(element) == bits
+    codes = np.arange(2**bits) - (2 ** (bits - 1) if signed else 0)
+    scale = np.array(3.0, np.float32)
+    tensor = QuantizedTensor(
+        codes.astype(element.dtype), Format("x", element, "tensor", scale_element=FP32_ELEMENT), scale
+    )
+    odd = as_odd_integers(tensor)
+    for q, found in enumerate(odd.codes.tolist()):
+        assert found == 2 * q - (2**bits - 1) == sum(2**i * (2 * (q >> i & 1) - 1) for i in range(bits))
+    assert (dequantize(odd) == dequantize(tensor)).all()
 
 
 @pytest.mark.parametrize(
@@ -76,15 +77,16 @@ def test_odd_integers_with_half_scales_are_the_same_values(name: str) -> None:
     assert (dequantize(odd, np.float64) == dequantize(tensor, np.float64)).all()
 
 
-def test_ternary_and_binary_values_have_odd_forms_of_two_and_one_planes() -> None:
-    assert odd_form(value_table("signs", (-1, 1))) == odd_form(value_table("signs", (1, -1)))
-    binary, ternary = odd_form(value_table("signs", (-1, 1))), odd_form(value_table("ternary", (-1, 0, 1, 1)))
-    assert binary is not None
-    assert ternary is not None
-    assert (binary.planes, binary.doubled) == (1, False)
-    assert (ternary.planes, ternary.doubled) == (2, True)
-    assert odd_form(integer(9)) is None
-    assert odd_form(get_format("fp4").element) is None
+def test_ternary_and_binary_weights_have_two_planes_and_one() -> None:
+    assert odd_planes(get_format("ternary").element) == 2
+    assert odd_planes(get_format("binary").element) == 1
+    assert odd_planes(value_table("odd", (-3, 1, 3, 5))) == 3
+    for element in (integer(9), get_format("fp4").element, value_table("even", (0, 1))):
+        assert odd_planes(element) is None
+    random = np.random.default_rng(1).normal(size=(2, 8))
+    binary, ternary = (quantize(random, get_format(name)) for name in ("binary", "ternary"))
+    assert as_odd_integers(binary) is binary
+    assert (dequantize(as_odd_integers(ternary)) == dequantize(ternary)).all()
 
 
 def test_a_scale_without_a_half_is_refused() -> None:
@@ -106,7 +108,7 @@ def test_a_half_table_holds_half_of_the_sums_and_gives_all_of_them(inputs: int) 
     entries = half_table(activations)
     assert entries.shape == (5, 2 ** (inputs - 1))
     for key in range(2**inputs):
-        digits = np.array([key >> i & 1 for i in range(inputs)])
+        digits = np.array([2 * (key >> i & 1) - 1 for i in range(inputs)])
         signs, indices = keys(digits[None], inputs)
         got = signs[0] * read(entries[:, None], np.broadcast_to(indices[:, None], (1, 5, 1)))[0, :, 0]
         for row, found in zip(activations, got, strict=True):
@@ -165,10 +167,9 @@ def run(pe: LutPE, weights: Format, activations: Format, w: Any, a: Any) -> Frac
     """The partial sum of one PE over operands (steps, lanes), the weights given as their own integers."""
     function = pe.function(weights, activations)
     state = np.zeros((1,), function.dtype)
-    form = odd_form(weights.element)
-    assert form is not None
     w = np.asarray(w)
-    odd = 2 * w + form.offset if pe.reinterpret and form.doubled else w
+    unsigned = weights.element.kind == "uint"
+    odd = 2 * w + (1 - 2**weights.element.bits if unsigned else 1) if pe.reinterpret else w
     for step in range(len(a)):
         state = function.step(state, np.asarray(a[step]), odd[step])
     return Fraction(int(function.result(state))) * Fraction(2) ** function.exponent

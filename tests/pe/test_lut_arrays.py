@@ -201,6 +201,21 @@ def test_precompute_takes_the_vector_unit_unless_it_is_fused() -> None:
     assert runs["unfused"].cycles_by_cause["vector"] == (sums + additions) / 64
 
 
+@pytest.mark.parametrize(
+    ("name", "planes"), [("binary", 1), ("ternary", 2), ("binary_g16", 1), ("ternary_g16", 2)]
+)
+def test_binary_and_ternary_weights_are_planes_too(name: str, planes: int) -> None:
+    machine_ = machine("lut_tensor_core")
+    plan = plan_gemm(gemm_workload(3, 40, 5, weights=name, activations="int8_token").gemms[0], machine_)
+    assert plan.array.initiation_interval == planes
+    weights, activations = tensors(plan)
+    operands = operands_of(plan, machine_.element, weights, activations)
+    _, results = reference.simulate_gemm(plan, "x", "gemm", operands)
+    assert results is not None
+    w, a = dequantize(weights, np.float64), dequantize(activations, np.float64)
+    assert (np.abs(results[0] - a @ w.T) <= 1e-6 * (np.abs(a) @ np.abs(w).T)).all()
+
+
 @pytest.mark.parametrize("name", FORMATS)
 def test_shipped_accelerators_run_their_formats(name: str) -> None:
     weights, activations = FORMATS[name]
