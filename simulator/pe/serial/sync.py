@@ -6,6 +6,10 @@ step (..., vectors, steps): what its lanes wait for. An array whose PEs go from 
 over vectors; column registers let vectors run ahead. A step costs at least `floor` cycles, those that the slowest
 buffer port needs to deliver it: rules may answer 0.
 
+Rules are read from the machines' simulators: Pragmatic, Loom, ShapeShifter and Laconic from DNNsim, Bitlet, BitWave and
+BitVert from BitSim (docs/bit-serial.md; where these count what hardware does not, the rule here is the hardware's). Of
+the papers only BBS's full text was at hand.
+
 `simulator.pe.serial.kernels` has the same functions for bulk.
 """
 
