@@ -20,10 +20,8 @@ exact and rounded once to nearest even; the product with the group's scale is ex
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Annotated, Literal
 
-import numpy as np
 from pydantic import Field, field_validator
 
 from simulator.errors import InputError
@@ -31,18 +29,11 @@ from simulator.formats import Format
 from simulator.formats.element import Element
 from simulator.hardware.structure import Component, Part
 from simulator.pe.accumulator import Accumulator, accumulator
-from simulator.pe.arithmetic import (
-    FP16,
-    BinaryFloat,
-    Integers,
-    Reals,
-    add_and_round,
-    integers_of,
-    reals_of,
-)
+from simulator.pe.arithmetic import FP16, BinaryFloat
 from simulator.pe.base import PE
-from simulator.pe.bitmod_terms import FIXED_POINT_BITS, WIDEST_INTEGER, cycles_of, refusal, terms
-from simulator.pe.protocol import Pair, Scales, Stationary, Timing
+from simulator.pe.bitmod_function import BitModFunction
+from simulator.pe.bitmod_terms import FIXED_POINT_BITS, WIDEST_INTEGER, cycles_of, refusal
+from simulator.pe.protocol import Pair, Stationary, Timing
 from simulator.units import ceil_div
 
 _EXPONENT_BITS = 6
@@ -54,11 +45,6 @@ _SPECIAL_VALUES = 4
 """Entries of the register file that a group's selector points into."""
 _STAGES = 3
 """Pipeline stages from operands to the group's partial sum."""
-_LONGEST_SHIFT = 40
-"""Of which nothing is left."""
-_SCALE_EXPONENT = -149
-"""Of the integers in `Scales`."""
-
 Uses = dict[tuple[str, str], int]
 
 
@@ -274,92 +260,3 @@ def _step(cycles: int) -> str:
 
 def _encode(element: Element) -> str:
     return f"encode {element.name}"
-
-
-@dataclass(frozen=True)
-class BitModFunction:
-    """The PE's datapath. State: the partial sum, and, where groups are scaled, the output."""
-
-    weights: Element
-    product_exponent: int
-    guard_bits: int
-    sum_format: BinaryFloat
-    words: int
-
-    @property
-    def exponent(self) -> int:
-        return self.sum_format.low
-
-    @property
-    def dtype(self) -> np.dtype[np.object_]:
-        return np.dtype(object)
-
-    def step(
-        self, state: Integers, activations: Integers, weights: Integers, scales: Scales | None = None
-    ) -> Integers:
-        """State (..., words) after the cycles of one step on operands (..., lanes)."""
-        digits, significances = terms(weights.astype(np.int64), self.weights)
-        exponents, significands = _unpacked(activations.astype(np.int64))
-        registers = reals_of(state, self.exponent)
-        partial = registers[..., 0]
-        for cycle, bsig in enumerate(significances):
-            sums, last_places = self.dot(exponents, significands, digits[..., cycle])
-            addend = np.ldexp(sums.astype(np.float64), last_places + (bsig + self.product_exponent))
-            partial = add_and_round(partial, addend, self.sum_format)
-        if self.words == 1:
-            return integers_of(partial, self.exponent)[..., None]
-        output = np.broadcast_to(registers[..., 1], partial.shape)
-        if scales is not None and scales.ends_group:
-            output = self.scaled(output, partial, scales)
-            partial = np.zeros_like(partial)
-        return integers_of(np.stack([partial, output], axis=-1), self.exponent)
-
-    def scaled(self, output: Reals, partial: Reals, scales: Scales) -> Reals:
-        """Stage 4: output + partial * scale, whose product is exact: FP16 activations have no scale of their own."""
-        product = (
-            partial
-            * reals_of(scales.weights, _SCALE_EXPONENT)
-            * reals_of(scales.activations, _SCALE_EXPONENT)
-        )
-        return add_and_round(output, product, self.sum_format)
-
-    def dot(self, exponents: Integers, significands: Integers, digits: Integers) -> tuple[Integers, Integers]:
-        """Stages 1 and 2 on (..., lanes): sums (...) and their exponents (...), relative to the operands' integers.
-
-        A lane is ``significands * 2**exponents * digits``.
-        """
-        _, shift = np.frexp(np.abs(digits))
-        product_exponents = exponents + shift - 1
-        real = (significands != 0) & (digits != 0)
-        largest = np.where(real, product_exponents, 0).max(axis=-1, keepdims=True)
-        distance = np.where(real, largest - product_exponents, 0)
-        aligned = _shifted(np.abs(significands) << self.guard_bits, distance)
-        sums = (np.sign(significands) * np.sign(digits) * aligned).sum(axis=-1)
-        return sums, largest[..., 0] - self.guard_bits
-
-    def result(self, state: Integers) -> Integers:
-        """The output, or the partial sum where nothing is scaled."""
-        return state[..., -1]
-
-    def add(self, partial: Integers, other: Integers) -> Integers:
-        """Two results, as the adder of the output buffer does it."""
-        sums = add_and_round(
-            reals_of(partial, self.exponent), reals_of(other, self.exponent), self.sum_format
-        )
-        return integers_of(sums, self.exponent)
-
-
-def _unpacked(activations: Integers) -> tuple[Integers, Integers]:
-    """FP16 integers (times 2**-24) as exponents and signed significands of 11 bits; subnormals have exponent 0."""
-    _, length = np.frexp(np.abs(activations).astype(np.float64))
-    exponents = np.maximum(length - FP16.precision, 0).astype(np.int64)
-    return exponents, activations >> exponents
-
-
-def _shifted(values: Integers, by: Integers) -> Integers:
-    """Non-negative ``values / 2**by`` to the nearest integer, ties to even."""
-    by = np.minimum(by, _LONGEST_SHIFT)
-    quotient, half = values >> by, (np.int64(1) << by) >> 1
-    rest = values - (quotient << by)
-    up: Integers = (rest > half) | ((rest == half) & (by > 0) & (quotient & 1 == 1))
-    return quotient + up

@@ -17,6 +17,7 @@ from simulator.formats import Format, get_format
 from simulator.formats.element import FP16, integer, value_table
 from simulator.hardware import load_technology
 from simulator.pe.bitmod import BitModPE
+from simulator.pe.bitmod_function import WORTH_COMPILING
 from simulator.pe.bitmod_terms import cycles_of, refusal, terms
 from simulator.pe.protocol import Scales
 
@@ -122,6 +123,38 @@ def test_mixed_groups_of_floats_give_what_the_oracle_gives(data: st.DataObject, 
             partial = oracle_step(partial, patterns[low : low + 4], lanes)
         expected = to_float(expected + partial * scale)
     assert run(taking(weights), weights, patterns, values, scales) == expected
+
+
+@pytest.mark.parametrize("name", ["int8_channel", "fp4_e2m1_channel", "int5_channel"])
+@pytest.mark.parametrize("sums", ["fp32", "e8m12", "bf16"])
+def test_the_kernel_computes_what_the_arrays_do(name: str, sums: str) -> None:
+    """All finite FP16 patterns, large and small together, on sums of any size."""
+    function = bitmod(accumulator=sums).function(get_format(name), FP16_FORMAT)
+    random = np.random.default_rng(9)
+    finite = [pattern for pattern in range(2**16) if pattern >> 10 & 31 != 31]
+    bits = get_format(name).code_bits
+    codes = (
+        np.arange(16, dtype=np.uint8) if name[0] == "f" else np.arange(-(2 ** (bits - 1)), 2 ** (bits - 1))
+    )
+    weights = get_format(name).element_integers(codes)[0]
+    assert WORTH_COMPILING <= 160 * 160
+    state = np.zeros((160, 160, 1), function.dtype)
+    flat = state.reshape(-1, 1)
+    for _ in range(6):
+        a = integers_of(random.choice(finite, (160, 1, 4)).astype(np.uint16))
+        w = random.choice(weights, (1, 160, 4)) * random.integers(0, 2, (1, 160, 4))
+        state = function.step(state, a, w)
+        each = [np.broadcast_to(side, (160, 160, 4)).reshape(-1, 4) for side in (a, w)]
+        flat = function.step(flat, *each)
+        assert (state.reshape(-1, 1) == flat).all()
+
+
+def test_a_sum_beyond_the_accumulator_is_refused_by_both() -> None:
+    function = bitmod(accumulator="fp16").function(get_format("int8_channel"), FP16_FORMAT)
+    a, w = integers_of([[0x7BFF] * 4]), np.array([[127] * 4])
+    for shape in ((1, 1), (160, 160, 1)):
+        with pytest.raises(InputError, match="overflows the fp16"):
+            function.step(np.zeros(shape, function.dtype), a, w)
 
 
 def test_a_rounded_tie_goes_to_the_even_neighbour() -> None:
