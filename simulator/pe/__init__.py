@@ -23,6 +23,7 @@ FAMILIES = {
     "mac": ("simulator.pe.mac", "MacPE"),
     "mixpe": ("simulator.pe.mixpe", "MixPE"),
     "shift_cast": ("simulator.pe.shift_cast", "ShiftCastPE"),
+    "ternary": ("simulator.pe.ternary", "TernaryPE"),
     "two_level": ("simulator.pe.two_level", "TwoLevelPE"),
 }
 """Family -> (module, model); imported when asked for."""
