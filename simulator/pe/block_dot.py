@@ -234,30 +234,26 @@ class BlockDotPE(PE):
         self, *, rows: int, cols: int, stationary: Stationary, doubled: bool, pairs: Sequence[Pair]
     ) -> tuple[Component, ...]:
         """One component, "pe". Widths are those of the widest formats that it takes; a pair of narrower ones drives
-        multipliers, exponent adders and operand registers at its own. Of promotions those of
-        results and groups are counted, not those within them: one addition in ``promote_every`` steps."""
+        multipliers, exponent adders and operand registers at its own. Of promotions those of results and groups are
+        counted, not those within them: one addition in ``promote_every`` steps."""
         parts = self._datapath(stationary, doubled)
         idle = {(part.name, "clock"): part.count for part in parts if part.kind == "register"}
         events: dict[str, Uses] = {"idle": idle}
-        for pair in {pair_name(pair): pair for pair in pairs}.values():
+        for pair in {self._event_name(pair): pair for pair in pairs}.values():
             more, made = self._events(pair, parts, stationary)
             parts += more
             events |= made
-        structural: dict[str, Param] = {
-            name: " ".join(value)
-            if isinstance(value, tuple)
-            else value
-            if isinstance(value, str)
-            else int(value)
-            for name, value in self.model_dump(exclude_none=True, exclude={"family"}).items()
-        }
+        structural: dict[str, Param] = {}
+        for key, value in self.model_dump(exclude_none=True, exclude={"family"}).items():
+            text = " ".join(value) if isinstance(value, tuple) else value
+            structural[key] = text if isinstance(text, str) else int(text)
         structural |= {"stationary": stationary, "doubled": int(doubled)}
         return (Component("pe", self.family, structural, rows * cols, tuple(parts), events),)
 
     def activity(
         self, weights: Format, activations: Format, *, stationary: Stationary
     ) -> Mapping[str, Mapping[tuple[str, str], int]]:
-        name = pair_name((weights, activations))
+        name = self._event_name((weights, activations))
         counted = ["mac", "step"]
         counted += [] if stationary == "outputs" else ["preload"]
         inside = self.scales_inside(weights, activations)
@@ -266,6 +262,10 @@ class BlockDotPE(PE):
         return (
             {"idle": {("pe", "idle"): 1}} | last | {what: {("pe", f"{what} {name}"): 1} for what in counted}
         )
+
+    def _event_name(self, pair: Pair) -> str:
+        """The same elements in blocks, whose scales are applied inside, and without are two."""
+        return pair_name(pair) + (" in blocks" if self.scales_inside(*pair) else "")
 
     def _elements(self) -> tuple[list[Element], list[Element]]:
         return (
@@ -367,7 +367,7 @@ class BlockDotPE(PE):
         self, pair: Pair, parts: Sequence[Part], stationary: Stationary
     ) -> tuple[list[Part], dict[str, Uses]]:
         """What the events of a pair of formats make the parts do; parts that work at a width of their own."""
-        name = pair_name(pair)
+        name = self._event_name(pair)
         weight, activation = pair[0].element, pair[1].element
         count = {part.name: part.count for part in parts}
         floats = _has_float(weight, activation)

@@ -440,9 +440,9 @@ def test_scales_at_the_second_level_multiply_the_accumulator_once_a_group() -> N
     assert (built["scaler"].count, built["scaler"].params) == (1, {"a_bits": 14, "b_bits": 22})
     form = get_format("fp8_e4m3_g128")
     (component,) = pe.hardware(rows=1, cols=1, stationary="outputs", doubled=False, pairs=[(form, form)])
-    group = component.events["group fp8_e4m3 x fp8_e4m3"]
+    group = component.events["group fp8_e4m3 x fp8_e4m3 in blocks"]
     assert {("scaler", "operate"), ("promote", "operate"), ("promoted", "write")} <= set(group)
-    assert ("scaler", "operate") not in component.events["step fp8_e4m3 x fp8_e4m3"]
+    assert ("scaler", "operate") not in component.events["step fp8_e4m3 x fp8_e4m3 in blocks"]
     assert "result" not in pe.activity(form, form, stationary="outputs")
     plain = get_format("fp8_e4m3")
     assert pe.activity(plain, plain, stationary="outputs")["result"] == {("pe", "promote"): 1}
@@ -457,7 +457,13 @@ def test_every_cluster_has_an_accumulating_adder_of_its_own() -> None:
 
 
 def test_events_name_parts_that_exist_and_work_at_the_active_widths() -> None:
-    formats = [("mxfp4", "mxfp8_e4m3"), ("mxint8", "mxint8"), ("nvfp4", "fp6_e2m3"), ("int8", "fp8_e5m2")]
+    formats = [
+        ("mxfp4", "mxfp8_e4m3"),
+        ("mxint8", "mxint8"),
+        ("int8", "int8"),
+        ("nvfp4", "fp6_e2m3"),
+        ("int8", "fp8_e5m2"),
+    ]
     pairs = [(get_format(w), get_format(a)) for w, a in formats]
     elements = ["fp8_e4m3", "fp8_e5m2", "fp6_e2m3", "fp4_e2m1", "int8"]
     for more in (
@@ -475,10 +481,10 @@ def test_events_name_parts_that_exist_and_work_at_the_active_widths() -> None:
             for pair in pairs:
                 for made in pe.activity(*pair, stationary=stationary).values():  # type: ignore[arg-type]
                     assert {event for _, event in made} <= set(component.events)
-        assert known["multiplier fp4_e2m1 x fp8_e4m3"].params == {"a_bits": 4, "b_bits": 2}
-        assert known["multiplier fp4_e2m1 x fp8_e4m3"].count == 0
-        assert "group fp4_e2m1 x fp8_e4m3" in component.events
-        assert "group int8 x fp8_e5m2" not in component.events
+        assert known["multiplier fp4_e2m1 x fp8_e4m3 in blocks"].params == {"a_bits": 4, "b_bits": 2}
+        assert known["multiplier fp4_e2m1 x fp8_e4m3 in blocks"].count == 0
+        assert "group fp4_e2m1 x fp8_e4m3 in blocks" in component.events
+        assert "group int8 x fp8_e5m2 in blocks" not in component.events
 
 
 def area(pe: BlockDotPE) -> float:
@@ -519,7 +525,9 @@ def logic_cost(element: str, format: str, **parameters: Any) -> tuple[float, flo
     )
     priced = load_technology("published_45nm").price(gates)
     times = {"mac": pe.lanes, "step": 1, "group": 1}
-    energy = sum(priced.energy_pj[f"{event} {element} x {element}"] * count for event, count in times.items())
+    energy = sum(
+        priced.energy_pj[f"{event} {element} x {element} in blocks"] * count for event, count in times.items()
+    )
     return priced.area_um2 / pe.lanes, energy / pe.lanes
 
 
