@@ -44,6 +44,14 @@ class MacPE(PE):
     initiation_interval: Annotated[int, Field(ge=1, le=64)] = 1
     """Cycles between two steps."""
 
+    @field_validator("weights", "activations")
+    @classmethod
+    def _no_tables(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        for name in names:
+            if element_format(name).element.kind == "table":
+                raise ValueError(f"{name} is looked up in a table, and a MAC has no decoder")
+        return names
+
     @field_validator("accumulator")
     @classmethod
     def _known_accumulator(cls, name: str) -> str:
