@@ -24,6 +24,7 @@ import sys
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +44,7 @@ Array = npt.NDArray[Any]
 Row = Mapping[str, str]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Layer:
     activations: Array
     """(1, C, X, Y), padded; or (1, C)."""
@@ -416,32 +417,41 @@ def dnnsim(row: Row, layer: Layer) -> int:
     if options.flag("tactical"):
         if machine not in (dadiannao, shapeshifter, bit_pragmatic):
             raise InputError("this machine takes no weight schedule", key="tactical", value=True)
-        work = replace(work, schedules=_schedules(work))
+        schedules = _schedules(
+            layer,
+            lanes,
+            rows,
+            options.choice("search_shape", ("T", "L")),
+            options.number("lookahead_h", least=0),
+            options.number("lookaside_d", least=0),
+        )
+        tiles = work.tiles
+        grouped = [schedules[i : i + tiles] for i in range(0, len(schedules), tiles)]
+        work = replace(work, schedules=grouped)
     return machine(work)
 
 
-def _schedules(work: Work) -> list[list[Schedule]]:
-    lookahead = work.options.number("lookahead_h", least=0)
-    lookaside = work.options.number("lookaside_d", least=0)
-    offsets = search(work.options.choice("search_shape", ("T", "L")), lookahead, lookaside)
-    present = _filters(
-        replace(work.layer, weights=np.ones_like(work.layer.weights[:1])), work.filters.shape[2]
-    )
+@lru_cache
+def _schedules(
+    layer: Layer, lanes: int, rows: int, shape: str, lookahead: int, lookaside: int
+) -> list[Schedule]:
+    """Of each tile's filters in turn."""
+    filters = _filters(layer, lanes)
+    present = _filters(replace(layer, weights=np.ones_like(layer.weights[:1])), lanes)[0] > 0
+    offsets = search(shape, lookahead, lookaside)
     return [
-        [
-            schedule(filters[i : i + work.rows], present[0] > 0, offsets, lookahead)
-            for i in range(0, len(filters), work.rows)
-        ]
-        for filters in work.filter_sets
+        schedule(filters[i : i + rows], present, offsets, lookahead) for i in range(0, len(filters), rows)
     ]
 
 
+@lru_cache
 def _filters(layer: Layer, lanes: int) -> Array:
     """(filters, steps, lanes): steps run over the second kernel axis, the first, blocks of channels."""
     weights = layer.weights if not layer.linear else layer.weights[..., None, None]
     return _steps(weights.transpose(0, 3, 2, 1), lanes)
 
 
+@lru_cache
 def _windows(layer: Layer, lanes: int) -> Array:
     """(windows, steps, lanes), in the order of `_filters`. Window w begins at x = w mod outputs along x, and at y = w
     div outputs along *y*, which is right for square outputs only."""
