@@ -176,8 +176,11 @@ class Work:
         return self.blocks(np.abs(vectors.astype(np.int32)), count, signed=False)
 
     def column_cycles(self, vectors: Array, cycles: Callable[[Array, Array], Array]) -> Iterator[Array]:
-        """(steps, columns) for each filter set, from the cycles (columns, steps) of the activations that the PEs of a
-        column take, (vectors, steps, filters, lanes) or one filter for all, and of those that take any."""
+        """(steps, columns) for each filter set.
+
+        ``cycles`` gives the cycles (columns, steps) of the activations that the filters of a column take, (vectors,
+        steps, filters, lanes) with one filter for all if there is no schedule, and of a flag (steps,): they take none.
+        """
         if self.schedules is None:
             each = cycles(vectors[:, :, None], np.zeros(self.steps, bool)).T
             yield from (each for _ in self.filter_sets)
@@ -271,15 +274,13 @@ def loom(work: Work) -> int:
         if not dynamic:
             return np.full(work.steps, work.layer.weight_bits)
         tiles = [filters[i : i + work.rows] for i in range(0, len(filters), work.rows)]
-        return np.concatenate([group_widths(tile, work.weight_blocks, signed_weights) for tile in tiles]).max(
-            axis=0
-        )
+        widths = [group_widths(tile, work.weight_blocks, signed_weights) for tile in tiles]
+        return np.concatenate(widths).max(axis=0)
 
     def linear(activations: Array, filters: Array) -> Array:
         widths = group_widths(activations, work.activation_blocks, signed_activations)
-        written = widths[
-            : work.activation_blocks // group
-        ]  # the width of a group that is not full is not kept: 0
+        # the width of a group that is not full is not kept, and counts as 0
+        written = widths[: work.activation_blocks // group]
         slowest = written.max(axis=0, initial=0)
         return sync.serial_width(slowest, bits) * weight_cycles(filters)
 

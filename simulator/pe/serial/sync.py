@@ -55,7 +55,8 @@ def group_widths(
     short. Operands (..., vectors, steps, lanes).
 
     The width is that of the widest value (`terms.widths`). ``trim_zeros``: columns of zeros below the lowest one of the
-    group are not read either; a group of zeros then costs 1, or 2 if signed, as it does without.
+    group are not read either, negative values being sent as a sign and their one's complement; a group of zeros then
+    costs 1, or 2 if signed, as it does without.
     """
     starts = range(0, integers.shape[-3], vectors_per_group)
     union = np.bitwise_or.reduceat(np.bitwise_or.reduce(folded(integers), axis=-1), starts, axis=-2)
