@@ -44,18 +44,20 @@ class MacPE(PE):
     initiation_interval: Annotated[int, Field(ge=1, le=64)] = 1
     """Cycles between two steps."""
 
-    @field_validator("weights", "activations")
-    @classmethod
-    def _no_tables(cls, names: tuple[str, ...]) -> tuple[str, ...]:
-        for name in names:
-            if element_format(name).element.kind == "table":
-                raise ValueError(f"{name} is looked up in a table, and a MAC has no decoder")
-        return names
-
     @field_validator("accumulator")
     @classmethod
     def _known_accumulator(cls, name: str) -> str:
         return accumulator(name).name
+
+    @model_validator(mode="after")
+    def _has_no_decoder(self) -> MacPE:
+        """Codes that a table gives a meaning need a PE with a decoder; families built on this one may have it."""
+        for name in (*self.weights, *self.activations):
+            if self.family == "mac" and element_format(name).element.kind == "table":
+                raise InputError(
+                    "is looked up in a table, and a MAC has no decoder", key="weights", value=name
+                )
+        return self
 
     @model_validator(mode="after")
     def _second_level_has_a_first(self) -> MacPE:
