@@ -87,7 +87,7 @@ def test_engines_agree_and_results_are_the_products_up_to_the_tables(name: str) 
 def test_tables_quantized_to_int8_give_every_bit_of_the_result() -> None:
     """K in steps of four, a scale for each table, sums in FP32; then zero points, scales and one more rounding."""
     name = "lut_tensor_core_fp16"
-    plan = planned(name)
+    plan = planned(name, k=26, n=3)
     weights, activations = tensors(plan)
     results = computed(name, plan)
     a = values(activations)
@@ -109,6 +109,34 @@ def test_tables_quantized_to_int8_give_every_bit_of_the_result() -> None:
         corrected = total - zero * sum(a[i], Fraction(0))
         expected = fp32(corrected * Fraction(float(weights.scales[j, 0])) / 2)
         assert Fraction(float(results[i, j])) == expected
+
+
+def test_planes_of_figlut_give_every_bit_of_the_result() -> None:
+    """Two rows of four activations a fold; a plane's sum is rounded in each row, planes are weighed below the last, and
+    folds are added in the output buffer."""
+    plan = planned("figlut", k=26, n=3)
+    weights, activations = tensors(plan)
+    results = computed("figlut", plan)
+    a = values(activations)
+    assert weights.scales is not None
+    assert weights.zero_points is not None
+    for i, j in np.ndindex(results.shape):
+        held = None
+        for fold in range(0, plan.k, 8):
+            sums = [Fraction(0)] * 3
+            for low in range(fold, min(fold + 8, plan.k), 4):
+                row = (a[i][low : low + 4] + [Fraction(0)] * 4)[:4]
+                codes = ([int(c) for c in weights.codes[j, low : low + 4]] + [0] * 4)[:4]
+                for plane in range(3):
+                    key = sum(2**lane * ((codes[lane] + 4) >> plane & 1) for lane in range(4))
+                    sums[plane] = fp32(sums[plane] + signed(row, key))
+            total = Fraction(0)
+            for plane in range(3):
+                total = fp32(total + 2**plane * sums[plane])
+            held = total if held is None else fp32(held + total)
+        assert held is not None
+        corrected = held - (2 * int(weights.zero_points[j, 0]) + 1) * sum(a[i], Fraction(0))
+        assert Fraction(float(results[i, j])) == fp32(corrected * Fraction(float(weights.scales[j, 0])) / 2)
 
 
 def signed(row: list[Fraction], key: int) -> Fraction:
