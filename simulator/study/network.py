@@ -105,19 +105,43 @@ def product_sqnr_db(
 class NetworkRun:
     """A network on real tokens on one accelerator: what it computed, in which time, with which energy."""
 
+    workload: Workload
     report: Report
     tensors: Mapping[str, Floats]
     """What `encode` gave, computed by the accelerator."""
-    sqnr_db: Mapping[str, float]
-    """Signal to quantization noise of each matrix product's output, and of the network's under ``output``, against
-    float32."""
+    reference: Mapping[str, Floats]
+    """What it gives in float32."""
 
     @property
     def products(self) -> pd.DataFrame:
-        """A row a matrix product: ``name``, ``cycles``, ``energy_pj``, ``sqnr_db``."""
+        """A row a matrix product: ``name``, ``cycles``, ``energy_pj``, and ``sqnr_db`` of what it writes."""
+        noise = product_sqnr_db(self.workload, self.reference, self.tensors)
         layers = self.report.layers
-        rows = layers.loc[layers["name"].isin(self.sqnr_db), ["name", "cycles", "energy_pj"]]
-        return rows.assign(sqnr_db=[self.sqnr_db[name] for name in rows["name"]]).reset_index(drop=True)
+        rows = layers.loc[layers["name"].isin(noise), ["name", "cycles", "energy_pj"]]
+        return rows.assign(sqnr_db=[noise[name] for name in rows["name"]]).reset_index(drop=True)
+
+    @property
+    def blocks(self) -> pd.DataFrame:
+        """A row a layer of the network (``layers.0``, ...), its vector work included, then ``output``, the whole of it:
+        ``block``, ``cycles``, ``energy_pj``, and ``sqnr_db`` of what it writes."""
+        import pandas as pd
+
+        layers = self.report.layers
+        rows: list[tuple[str, int, float, float]] = []
+        for index in range(self.workload.phase.layers or self.workload.config["model"]["layers"]):
+            own = layers[layers["name"].str.startswith(f"layers.{index}.")]
+            noise = self._sqnr_db(f"layers.{index}.mlp.norm.output")
+            rows.append((f"layers.{index}", int(own["cycles"].sum()), own["energy_pj"].sum(), noise))
+        rows.append(("output", self.report.cycles, self.report.energy_pj, self.output_sqnr_db))
+        return pd.DataFrame(rows, columns=["block", "cycles", "energy_pj", "sqnr_db"])
+
+    @property
+    def output_sqnr_db(self) -> float:
+        """Signal to quantization noise of the network's output, against float32."""
+        return self._sqnr_db(list(self.reference)[-1])
+
+    def _sqnr_db(self, tensor: str) -> float:
+        return sqnr_db(self.reference[tensor], self.tensors[tensor])
 
 
 def run_network(
@@ -134,7 +158,7 @@ def run_network(
     exact = encode(workload, tokens) if reference is None else reference
     found = encode(workload, tokens, machine_product(accelerator))
     report = run_workload(with_captured(workload, found), accelerator, engine=engine)
-    return NetworkRun(report, found, product_sqnr_db(workload, exact, found))
+    return NetworkRun(workload, report, found, exact)
 
 
 def save_operands(workload: Workload, tensors: Mapping[str, Floats], path: Path) -> None:

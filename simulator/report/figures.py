@@ -1,0 +1,54 @@
+"""Figures. Each is drawn by one function from a tidy DataFrame and comes back as a matplotlib Figure."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from simulator.errors import InputError
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
+
+COLUMNS = ("machine", "block", "cycles", "energy_pj", "sqnr_db")
+MARKERS = "osD^vP*X<>hd"
+HUES = (*range(0, 20, 2), *range(1, 20, 2))
+"""Of matplotlib's tab20: the ten strong colours first."""
+
+
+def network_figure(table: pd.DataFrame) -> Figure:
+    """What number formats cost a network: error by layer, and error of the output against cycles and energy.
+
+    ``table`` has a row a machine and block: ``machine``, ``block`` (in the network's order, the last one ``output``,
+    with the totals), ``cycles``, ``energy_pj``, ``sqnr_db``. Raises InputError: matplotlib or a column is missing.
+    """
+    try:
+        from matplotlib import colormaps
+        from matplotlib.figure import Figure
+        from matplotlib.ticker import EngFormatter
+    except ImportError:
+        raise InputError("figures need matplotlib", allowed="pip install matplotlib") from None
+    missing = [column for column in COLUMNS if column not in table]
+    if missing:
+        raise InputError("the table lacks a column", value=missing[0], allowed=", ".join(COLUMNS))
+    figure = Figure(figsize=(12, 4.2), layout="constrained")
+    by_layer, by_cycles, by_energy = figure.subplots(1, 3, width_ratios=(1.5, 1, 1))
+    for index, (machine, rows) in enumerate(table.groupby("machine", sort=False)):
+        color = colormaps["tab20"](HUES[index % len(HUES)])
+        style = {"marker": MARKERS[index % len(MARKERS)], "color": color, "label": str(machine)}
+        by_layer.plot(rows["block"], rows["sqnr_db"], markersize=5, linewidth=1, **style)
+        output = rows[rows["block"] == "output"]
+        by_cycles.plot(output["cycles"], output["sqnr_db"], linestyle="none", markersize=8, **style)
+        by_energy.plot(
+            output["energy_pj"] * 1e-12, output["sqnr_db"], linestyle="none", markersize=8, **style
+        )
+    by_layer.set(xlabel="written by", ylabel="SQNR (dB)", title="error, layer by layer")
+    by_layer.tick_params(axis="x", rotation=40)
+    for axes, unit, label in ((by_cycles, "", "cycles"), (by_energy, "J", "energy")):
+        axes.set(xlabel=label, ylabel="SQNR of the output (dB)", title=f"error and {label}")
+        axes.set_xlim(left=0)
+        axes.xaxis.set_major_formatter(EngFormatter(unit))
+    for axes in (by_layer, by_cycles, by_energy):
+        axes.grid(alpha=0.3)
+    figure.legend(*by_layer.get_legend_handles_labels(), loc="outside right center", fontsize="small")
+    return figure
