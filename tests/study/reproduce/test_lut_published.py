@@ -13,7 +13,11 @@ from simulator.study.reproduce.figlut import (
     peak_tops,
     tops,
 )
-from simulator.study.reproduce.lut_tensor_core import arrays, gemm_cycles
+from simulator.study.reproduce.lut_tensor_core import (
+    arrays,
+    gemm_cycles,
+    precompute_overhead_percent,
+)
 from simulator.study.reproduce.lut_tensor_core import peak_tops as lut_peak_tops
 
 
@@ -45,6 +49,18 @@ def test_peak_falls_as_bits_rise_and_equals_the_tensor_cores_at_two_bits() -> No
 def test_the_measured_product_is_below_the_array_s_bound() -> None:
     (row,) = (claim for claim in reproduce("lut-tensor-core") if claim.claim == "mpgemm_tflops")
     assert 0.8 < row.published / row.ours < 1
+
+
+def test_our_engine_lies_between_the_measured_product_and_the_bound() -> None:
+    found = {claim.claim: claim for claim in reproduce("lut-tensor-core") if "mpgemm" in claim.claim}
+    full = found["full_model_mpgemm_tflops"]
+    assert full.published < full.ours < found["mpgemm_tflops"].ours
+
+
+@pytest.mark.parametrize("phase", ["prefill", "decode"])
+def test_filling_tables_takes_time_unless_it_is_fused(phase: str) -> None:
+    assert precompute_overhead_percent(phase, "fused") == 0
+    assert 0 < precompute_overhead_percent(phase, "unfused") < 25
 
 
 def test_figlut_computes_as_many_bits_as_the_array_it_replaces() -> None:
