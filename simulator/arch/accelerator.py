@@ -257,23 +257,32 @@ class Accelerator(Section):
         cycles = exact(self.dram.latency_ns) * exact(self.clock_ghz)
         return ceil_div(cycles.numerator, cycles.denominator)
 
-    def check_formats(self, weights: Format, activations: Format, *, where: str) -> None:
-        """Raises InputError where the PE or the rescale unit does not take this pair; ``where`` names the operation."""
+    def refusal(self, weights: Format, activations: Format) -> str | None:
+        """None, or why the PEs in this array, or the rescale unit, do not take this pair."""
         pe = self.element
         reason = pe.accepts(weights, activations) or self._misplaced(weights, activations)
-        if reason is None and not self.array.rescale_per_cycle and not pe.scales_inside(weights, activations):
-            arriving = (pe.received("weights", weights), pe.received("activations", activations))
-            grouped = next((format for format in arriving if format.group_size), None)
-        else:
-            grouped = None
-        if grouped is not None:
-            reason = (
-                f"{grouped.name} has a scale for every {grouped.group_size} values of K, and the array has "
-                "no rescale unit (array.rescale_per_cycle: 0); use tensor or channel scales, or an array that has one"
-            )
+        if reason or self.array.rescale_per_cycle or pe.scales_inside(weights, activations):
+            return reason
+        arriving = (pe.received("weights", weights), pe.received("activations", activations))
+        grouped = next((format for format in arriving if format.group_size), None)
+        if grouped is None:
+            return None
+        return (
+            f"{grouped.name} has a scale for every {grouped.group_size} values of K, and the array has "
+            "no rescale unit (array.rescale_per_cycle: 0); use tensor or channel scales, or an array that has one"
+        )
+
+    def check_formats(self, weights: Format, activations: Format, *, where: str) -> None:
+        """Raises InputError where a pair is refused; ``where`` names the operation. It names accelerators that take
+        it."""
+        reason = self.refusal(weights, activations)
         if reason:
+            from simulator.arch.pairs import accelerators_taking
+
+            others = ", ".join(accelerators_taking(weights, activations))
             raise InputError(
-                f"{where}: {self.name} does not take {weights.name} x {activations.name}: {reason}"
+                f"{where}: {self.name} does not take {weights.name} x {activations.name}: {reason}",
+                allowed=f"a pair that it takes; this one is taken by {others or 'no shipped accelerator'}",
             )
 
     def array_for(self, weights: Format, activations: Format) -> Array:
