@@ -90,7 +90,7 @@ class Element:
     def is_signed(self) -> bool:
         """There are values below zero."""
         if self.kind == "table":
-            return min(map(min, self.tables)) < 0
+            return bool(table_integers(self).min() < 0)
         return self.kind not in ("uint", "exponent")
 
     @property

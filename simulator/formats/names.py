@@ -17,7 +17,6 @@ scale  = fp16 | i<2..12> | u<2..12>      integers: one a group, under an FP16 sc
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
 from dataclasses import replace
 from functools import lru_cache
 
@@ -39,6 +38,7 @@ from simulator.formats.element import (
     minifloat,
     sign_magnitude,
 )
+from simulator.formats.entry_points import ThirdParty, load_entry_points
 from simulator.formats.format import Format, Granularity
 from simulator.formats.tables import (
     BINARY,
@@ -50,7 +50,6 @@ from simulator.formats.tables import (
     power_of_two,
 )
 
-ENTRY_POINT_GROUP = "simulator.formats"
 MX_BLOCK = 32
 NV_BLOCK = 16
 MSFP_BLOCK = 16
@@ -88,7 +87,6 @@ _ANT = re.compile(r"(?P<kind>u?flint|pot)(?P<bits>[2-8])")
 _PRUNED = re.compile(r"(?P<method>bitflip|bbs_avg|bbs_zp)(?P<columns>[1-6])")
 _BFP = re.compile(r"(?P<kind>bfp|msfp)(?P<bits>[0-9]{1,2})")
 
-_THIRD_PARTY_NAME = re.compile(r"[a-z][a-z0-9_]*")
 _WHOLE: dict[str, Granularity] = {"channel": "channel", "token": "token", "tensor": "tensor"}
 _NAMED = {element.name: element for element in NAMED_FLOATS}
 _LAYOUTS = {replace(element, name=""): element for element in NAMED_FLOATS}
@@ -279,7 +277,8 @@ def _with_suffixes(
         return bare
     granularity = granularity or bare.granularity
     size = size or (bare.group_size if granularity == "group" else 0)
-    usual = "i8" if bare.row_scale_element is not None and size else "fp16"
+    alone = FP16 if bare.row_scale_element is not None else bare.scale_element
+    usual = "i8" if bare.row_scale_element is not None and size else "fp16" if alone == FP16 else None
     scale = scale or usual
     if asymmetric and scale in ("m1", "m2"):
         raise InputError(f"scales _s{scale} are for symmetric formats", key=bare.name)
@@ -294,17 +293,17 @@ def _with_suffixes(
         name=name,
         granularity=granularity,
         group_size=size,
-        scale_element=FP16,
+        scale_element=alone,
         row_scale_element=None,
         has_zero_point=asymmetric,
     )
-    return _with_scale(grouped, scale)
+    return grouped if scale is None else _with_scale(grouped, scale)
 
 
 def _with_scale(grouped: Format, scale: str) -> Format:
-    """A format with FP16 scales, with those that the suffix _s<scale> names instead."""
+    """A format of one level of scales, with those that the suffix _s<scale> names instead."""
     if scale == "fp16":
-        return grouped
+        return replace(grouped, scale_element=FP16)
     if scale == "m1":
         return replace(grouped, scale_element=E8, scale_rule="ceil")
     whole = _INTEGER_SCALE.fullmatch(scale)
@@ -348,58 +347,26 @@ def _block_format(bare: Format, size: int) -> Format:
 
 def origin(format_: Format) -> str | None:
     """The entry point that brought a format of another package; None for our own."""
-    return _entry_points().get(format_.name)
+    return _entry_points().origins.get(format_.name)
 
 
 def _third_party() -> dict[str, Format]:
-    """Formats of the entry point group, by name: each entry point is a Format or an iterable of them."""
-    return _load_entry_points()[0]
-
-
-def _entry_points() -> dict[str, str]:
-    """Names of the entry points, by the names of their formats."""
-    return _load_entry_points()[1]
+    """Formats of other packages by name."""
+    return _entry_points().formats
 
 
 @lru_cache(maxsize=1)
-def _load_entry_points() -> tuple[dict[str, Format], dict[str, str]]:
-    from importlib.metadata import entry_points
-
-    found: dict[str, Format] = {}
-    origins: dict[str, str] = {}
-    elements: dict[str, Element] = {}
-    for entry in entry_points(group=ENTRY_POINT_GROUP):
-        where = f"entry point {entry.name} of {ENTRY_POINT_GROUP}"
-        try:
-            loaded = entry.load()
-            formats = list(loaded) if isinstance(loaded, Iterable) else [loaded]
-        except Exception as error:  # whatever a stranger's module raises
-            raise InputError(f"{where} cannot be loaded: {type(error).__name__}: {error}") from error
-        for format_ in formats:
-            if not isinstance(format_, Format):
-                raise InputError(f"{where} gives no Format", value=format_)
-            if format_.name in found or _spells_built_in(format_.name):
-                raise InputError(f"{where}: name taken", value=format_.name)
-            if not _THIRD_PARTY_NAME.fullmatch(format_.name):
-                raise InputError(
-                    f"{where}: not the name of a format", value=format_.name, allowed="a-z, 0-9 and _"
-                )
-            for element in (format_.element, format_.scale_element, format_.row_scale_element):
-                if element and elements.setdefault(element.name, _built_in(element)) != element:
-                    raise InputError(f"{where}: {format_.name} has another element {element.name} than ours")
-            if format_.quantizer is not None and not callable(format_.quantizer):
-                raise InputError(f"{where}: the quantizer of {format_.name} cannot be called")
-            found[format_.name], origins[format_.name] = format_, entry.name
-    return found, origins
+def _entry_points() -> ThirdParty:
+    return load_entry_points(_spells_built_in, _built_in)
 
 
-def _built_in(element: Element) -> Element:
-    """Our element of the same name, but for the worth of its steps; the element itself where we have none."""
+def _built_in(element: Element) -> Element | None:
+    """Our element of the same name; None where there is none."""
     ours = _element(element.name)
-    if ours is None:
-        bare = _base_format(element.name)
-        ours = element if bare is None else bare.element
-    return replace(ours, step_exponent=element.step_exponent)
+    if ours is not None:
+        return ours
+    bare = _base_format(element.name)
+    return None if bare is None else bare.element
 
 
 def _spells_built_in(name: str) -> bool:

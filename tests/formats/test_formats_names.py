@@ -291,13 +291,13 @@ def _install(monkeypatch: pytest.MonkeyPatch, *entries: _Entry) -> None:
         return list(entries)
 
     monkeypatch.setattr(importlib.metadata, "entry_points", entry_points)
-    names_module._load_entry_points.cache_clear()
+    names_module._entry_points.cache_clear()
 
 
 @pytest.fixture
 def _forget_third_party() -> object:
     yield
-    names_module._load_entry_points.cache_clear()
+    names_module._entry_points.cache_clear()
     names_module._parse.cache_clear()
 
 

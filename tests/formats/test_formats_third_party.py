@@ -11,11 +11,12 @@ import pytest
 from simulator.errors import InputError
 from simulator.formats import dequantize, exact_integers, format_names, get_format, pack, quantize, unpack
 from simulator.formats import names as names_module
+from simulator.formats.element import BF16, FP16
 
 TOY = '''
 import numpy as np
 from simulator.formats import Format, QuantizedTensor, value_table
-from simulator.formats.element import FP16, integer
+from simulator.formats.element import BF16, FP16, integer
 
 squares = value_table("squares", (0, 1, 4, 9, 0, -1, -4, -9), ties="lower")
 skewed = value_table("skewed", (-1, 0, 1, 2), (-2, -1, 0, 1), step_exponent=-1)
@@ -31,6 +32,7 @@ def median(values, format_):
 
 formats = [
     Format("squares", squares, "tensor", scale_element=FP16),
+    Format("narrow", squares, "tensor", scale_element=BF16),
     Format("skewed_g4", skewed, "group", 4, FP16, selector_bits=1),
     Format("median3", integer(3), "channel", scale_element=FP16, quantizer=median),
 ]
@@ -42,7 +44,7 @@ def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callabl
     """Puts a distribution with one module, and one entry point `toy` into it, on the path."""
 
     def forget() -> None:
-        names_module._load_entry_points.cache_clear()
+        names_module._entry_points.cache_clear()
         names_module._parse.cache_clear()
 
     def installer(source: str, target: str = "formats") -> None:
@@ -75,6 +77,9 @@ def test_a_table_of_another_package_is_a_format_like_ours(install: Callable[...,
         assert exponent == format_.element.step_exponent
         assert set(integers.ravel().tolist()) <= set(range(-3, 4)) | {-9, -4, 4, 9}
     assert get_format("squares_g8").bits_per_value() == 3 + 16 / 8
+    assert get_format("narrow_g8").scale_element == BF16
+    assert get_format("narrow_g8_sfp16").scale_element == FP16
+    assert get_format("narrow_g8_sfp16").name == "narrow_g8_sfp16"
     assert get_format("skewed_g4").bits_per_value() == 2 + 17 / 4
 
 
@@ -102,9 +107,9 @@ def test_its_own_quantizer_stands_for_one_spelling_only(install: Callable[..., N
         (('"squares", (0, 1,', '"squares", (0,'), r"entry point toy.*InputError.*8 integers|7"),
         (('Format("squares"', 'Format("int4"'), "entry point toy.*name taken.*int4"),
         (('Format("squares"', 'Format("Squares"'), "entry point toy.*not the name of a format"),
-        (('value_table("squares"', 'value_table("fp4_e2m1"'), "entry point toy.*another element fp4_e2m1"),
-        (('value_table("squares"', 'value_table("flint3"'), "entry point toy.*another element flint3"),
-        (('value_table("squares"', 'value_table("skewed"'), "entry point toy.*another element skewed"),
+        (('value_table("squares"', 'value_table("fp4_e2m1"'), "entry point toy.*element fp4_e2m1"),
+        (('value_table("squares"', 'value_table("flint3"'), "entry point toy.*element flint3"),
+        (('value_table("squares"', 'value_table("skewed"'), "entry point toy.*element skewed"),
         (("selector_bits=1", "selector_bits=0"), "entry point toy.*InputError.*2 value tables"),
         (("quantizer=median", "quantizer=3"), "entry point toy.*cannot be called"),
     ],
