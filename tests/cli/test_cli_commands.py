@@ -49,6 +49,18 @@ def test_options_reach_the_run() -> None:
     )
 
 
+def test_layers_are_part_of_the_phase_and_noted() -> None:
+    command = ("run", "llama-2-7b", "--arch", "systolic_ws_32x32", "--prefill", 16, "--layers", 2)
+    written = json.loads(simulator(*command, "--json").out)
+    assert written["phase"] == {"prefill": 16, "decode": None, "batch": 1, "layers": 2}
+    assert written["config"]["workload"]["phase"]["layers"] == 2
+    assert len([layer for layer in written["layers"] if layer["name"].endswith("mlp.down")]) == 2
+    assert "only the first 2 of 32 layers run" in simulator(*command).out
+    refused = simulator("run", "llama-2-7b", "--arch", "systolic_ws_32x32", "--layers", 33)
+    assert refused.code == 2
+    assert "phase.layers: more layers than the network has (found 33); allowed: up to 32" in refused.err
+
+
 def test_json_is_one_object_and_a_list_for_several_accelerators() -> None:
     one = json.loads(simulator(*GEMM, "--json").out)
     assert one == sim.gemm(48, 64, 32, arch="systolic_ws_8x8").to_json()
