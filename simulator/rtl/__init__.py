@@ -1,0 +1,11 @@
+"""Processing elements as hardware, and what they cost in a cell library.
+
+``unit``        which PEs there are as hardware, exactly specified
+``modules``     their hardware, of the circuits in ``parts`` and ``fused_add`` (Amaranth)
+``liberty``     cell libraries; ``cells``: what the flow takes from one
+``synthesis``   from hardware to gates (pyosys)
+``network``     the gates with their figures; ``timing``: their shortest period; ``gates``: their energy
+``characterise`` all of it for a list of units, into a cost table that `simulator.hardware` reads
+
+Nothing else of the package imports this room: its results are tables. It needs the extra ``rtl``.
+"""
