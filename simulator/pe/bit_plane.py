@@ -31,7 +31,7 @@ from simulator.pe.accumulator import Accumulator, accumulator
 from simulator.pe.arithmetic import Integers, wrap
 from simulator.pe.base import PE
 from simulator.pe.protocol import Pair, Scales, Side, Stationary, Timing
-from simulator.pe.tables import LARGEST_WEIGHT, as_odd_integers, odd_format
+from simulator.pe.tables import LARGEST_WEIGHT, as_odd_integers, odd_format, odd_planes
 from simulator.units import ceil_div
 
 Encoding = Literal["twos_complement", "bipolar"]
@@ -40,7 +40,8 @@ _INT64_BITS = 62
 
 
 class BitPlanePE(PE):
-    """Parameters of the bit-plane PE. Weights and activations: integers of up to 16 bits, 8 in bipolar encoding."""
+    """Parameters of the bit-plane PE. Weights and activations: integers of up to 16 bits; in bipolar encoding of up to
+    8 bits, and binary."""
 
     family: Literal["bit_plane"]
     accumulator: str = "int32"
@@ -89,12 +90,19 @@ class BitPlanePE(PE):
     def accepts(self, weights: Format, activations: Format) -> str | None:
         """None, or why this pair of formats is not taken."""
         reason = super().accepts(weights, activations)
-        widest = LARGEST_WEIGHT if self.encoding == "bipolar" else 16
         for format in (weights, activations):
-            element = format.element
-            if reason is None and (element.kind not in ("int", "uint") or element.bits > widest):
-                reason = f"its planes are those of integers of up to {widest} bits, not of {element.name}"
+            if reason is None and not self._has_planes(format.element):
+                widest = LARGEST_WEIGHT if self.encoding == "bipolar" else 16
+                reason = (
+                    f"its planes are those of integers of up to {widest} bits, not of {format.element.name}"
+                )
         return reason
+
+    def _has_planes(self, element: Element) -> bool:
+        """In bipolar encoding a table of all odd integers has planes too: binary."""
+        if self.encoding == "bipolar":
+            return element.kind != "sign_magnitude" and odd_planes(element) == element.bits
+        return element.kind in ("int", "uint") and element.bits <= 16
 
     def received(self, side: Side, format: Format) -> Format:
         """Bipolar: odd integers, which are the same bits."""

@@ -141,6 +141,9 @@ def test_what_has_no_planes_is_refused() -> None:
     floats = planes(activations=["fp16", "s3"])
     assert "not of fp16" in (floats.accepts(get_format("int4"), get_format("fp16")) or "")
     assert "not of s3" in (floats.accepts(get_format("int4"), element_format("s3")) or "")
+    binary = get_format("binary")
+    assert "not of binary" in (planes(weights="binary").accepts(binary, get_format("int8")) or "")
+    assert planes(weights="binary", encoding="bipolar").accepts(binary, get_format("int8")) is None
     wide = planes(weights="int16", encoding="bipolar")
     assert "8 bits" in (wide.accepts(get_format("int16"), get_format("int8")) or "")
     assert planes(weights="int16").accepts(get_format("int16"), get_format("int8")) is None

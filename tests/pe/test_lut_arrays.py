@@ -232,10 +232,11 @@ def test_precompute_takes_the_vector_unit_unless_it_is_fused() -> None:
 @pytest.mark.parametrize(
     ("name", "planes"), [("binary", 1), ("ternary", 2), ("binary_g16", 1), ("ternary_g16", 2)]
 )
-def test_binary_and_ternary_weights_are_planes_too(name: str, planes: int) -> None:
-    machine_ = machine("lut_tensor_core")
+@pytest.mark.parametrize(("arch", "bits"), [("lut_tensor_core", 1), ("apt_llm", 8)])
+def test_binary_and_ternary_weights_are_planes_too(name: str, planes: int, arch: str, bits: int) -> None:
+    machine_ = machine(arch)
     plan = plan_gemm(gemm_workload(3, 40, 5, weights=name, activations="int8_token").gemms[0], machine_)
-    assert plan.array.initiation_interval == planes
+    assert plan.array.initiation_interval == planes * bits
     weights, activations = tensors(plan)
     operands = operands_of(plan, machine_.element, weights, activations)
     _, results = reference.simulate_gemm(plan, "x", "gemm", operands)
