@@ -172,7 +172,7 @@ class DotFunction:
         if self.fused:
             sums = self._fused(before, activations, weights, scale, to)
         else:
-            terms = self._aligned_products(activations, weights).sum(axis=-1) * scale
+            terms = self._sums(activations, weights) * scale
             sums = add_and_round(before, terms, to, truncate=self.truncate)
         return integers_of(sums, to.low)
 
@@ -180,12 +180,14 @@ class DotFunction:
         activation_values = reals_of(activations, self.activation.quantum_exponent)
         return activation_values * reals_of(weights, self.weight.quantum_exponent)
 
-    def _aligned_products(self, activations: Integers, weights: Integers) -> Reals:
-        """Products as they enter the adder tree."""
+    def _sums(self, activations: Integers, weights: Integers) -> Reals:
+        """Sums of products, as they leave the adder tree."""
         products = self._products(activations, weights)
         if self.window is None:
-            return products
-        return _aligned(products, self._exponents(activations, weights), self.window)[0]
+            return np.asarray(products.sum(axis=-1))
+        _, kept, unit = _aligned(products, self._exponents(activations, weights), self.window)
+        sums: Reals = np.ldexp(kept.sum(axis=-1), unit)
+        return sums
 
     def _fused(
         self,
@@ -204,12 +206,12 @@ class DotFunction:
         exponents = np.empty(terms.shape, np.int64)
         exponents[..., :-1] = self._exponents(activations, weights) + np.frexp(scale)[1][..., None] - 1
         exponents[..., -1] = np.maximum(np.frexp(before)[1] - 1, to.low + to.precision - 1)
-        kept, unit = _aligned(terms, exponents, self.window)
-        total = kept.sum(axis=-1)
+        scaled, kept, unit = _aligned(terms, exponents, self.window)
+        total = np.ldexp(kept.sum(axis=-1), unit)
         if self.sticky:
             # Bits of the sum that rounding drops end in the sticky bit: a quarter of the window's last, so never a tie.
-            rounds = np.maximum(np.frexp(total)[1] - to.precision, to.low) > unit
-            lost = (kept != terms).any(axis=-1) & rounds
+            rounds = (total != 0) & (np.maximum(np.frexp(total)[1] - to.precision, to.low) > unit)
+            lost = (kept != scaled).any(axis=-1) & rounds
             total += np.where(lost, np.copysign(np.ldexp(0.25, unit), total), 0.0)
         return round_reals(total, to, truncate=self.truncate)
 
@@ -245,9 +247,7 @@ class DotFunction:
         if self.window is None:
             sums = (activations.astype(object) * weights.astype(object)).sum(axis=-1)
         else:
-            sums = integers_of(
-                self._aligned_products(activations, weights).sum(axis=-1), self.product_exponent
-            )
+            sums = integers_of(self._sums(activations, weights), self.product_exponent)
         scale = integers_of(np.asarray(self._scale(scales)), 2 * SCALE_EXPONENT)
         exponent = self.product_exponent + 2 * SCALE_EXPONENT
         common = min(exponent, to.low)
@@ -255,13 +255,14 @@ class DotFunction:
         return round_to_float(np.asarray(total, object), common, to, truncate=self.truncate)
 
 
-def _aligned(values: Reals, exponents: Integers, window: int) -> tuple[Reals, Integers]:
-    """Values (..., terms) without what lies ``window`` bits below the largest exponent; exponent of the last kept."""
+def _aligned(values: Reals, exponents: Integers, window: int) -> tuple[Reals, Reals, Integers]:
+    """Values (..., terms) in units of the bit ``window`` below the largest exponent, that without its fraction, and the
+    unit's exponent (...)."""
     far_below = np.iinfo(np.int32).min // 2
     largest = np.where(values != 0, exponents, far_below).max(axis=-1)
     unit = np.where(largest == far_below, 0, largest - window).astype(np.int32)
-    kept: Reals = np.ldexp(np.trunc(np.ldexp(values, -unit[..., None])), unit[..., None])
-    return kept, unit
+    scaled = values * np.ldexp(1.0, -unit)[..., None]
+    return scaled, np.trunc(scaled), unit
 
 
 def _field_exponents(element: Element, integers: Integers) -> Integers:

@@ -97,6 +97,21 @@ def test_results_equal_rational_arithmetic_bit_for_bit(machine: Any) -> None:
     assert simulated(pe, weights, activations, [(a, w, one, one) for a, w in steps]) == expected
 
 
+def test_a_sum_that_is_cut_to_nothing_is_zero_whatever_the_sticky_bit() -> None:
+    """The least subnormal of FP16, two bits kept: the largest value that its exponent field has is far above it."""
+    pe = block_dot(
+        weights="fp16",
+        activations="int8",
+        lanes=1,
+        align_window=2,
+        fuse_accumulator=True,
+        sticky=True,
+        acc_format="bf16",
+    )
+    steps = [([-127.0], [2.0**-24], Fraction(1), Fraction(1))]
+    assert simulated(pe, element_format("fp16"), element_format("int8"), steps) == 0
+
+
 def test_wide_exact_sums_equal_the_narrow_path() -> None:
     """E5M2 products span 70 bits and are added as Python integers; windows of 36 bits in float64."""
     e5m2 = element_format("fp8_e5m2")
@@ -542,3 +557,72 @@ def test_costs_beside_chen_et_al_are_those_of_the_documentation() -> None:
     ):
         own = logic_cost(element, format, **more)
         assert (round(own[0] / area, 2), round(own[1] / energy, 2)) == expected
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    exponents=st.lists(st.tuples(st.integers(-127, 40), st.integers(-127, 40)), min_size=1, max_size=4),
+    window=st.sampled_from([None, 10, 24]),
+    fused=st.booleans(),
+    truncate=st.booleans(),
+    seed=st.integers(0, 2**16),
+)
+def test_scales_of_every_size_reach_subnormals_and_zero(
+    exponents: list[tuple[int, int]], window: int | None, fused: bool, truncate: bool, seed: int
+) -> None:
+    """E8M0 goes down to 2**-127 on both sides, far below FP32's smallest subnormal."""
+    form = get_format("mxfp8_e5m2")
+    pe = block_dot(
+        weights="fp8_e5m2",
+        activations="fp8_e5m2",
+        lanes=3,
+        align_window=window,
+        fuse_accumulator=fused and window is not None,
+        acc_rounding="truncate" if truncate else "nearest",
+        scales="e8m0",
+    )
+    random = np.random.default_rng(seed)
+    values = [value for value in finite_values(form.element) if abs(value) < 64]
+    steps = []
+    for left, right in exponents:
+        a, w = random.choice(values, 3).tolist(), random.choice(values, 3).tolist()
+        steps.append((a, w, Fraction(2) ** left, Fraction(2) ** right))
+    expected = oracle(pe, (form.element, form.element), [(a, w, s * t) for a, w, s, t in steps])
+    assert simulated(pe, form, form, steps) == expected
+
+
+@pytest.mark.parametrize("acc_format", ["fp32", "bf16", "fixed16"])
+def test_int4_in_an_e1m2_grid_is_int4(acc_format: str) -> None:
+    """The values of E1M2 are -7 to 7 of its steps."""
+    e1m2, int4 = element_format("e1m2"), element_format("int4")
+    random = np.random.default_rng(6)
+    integers = random.integers(-7, 8, (2, 2, 50, 16))
+    codes = np.where(integers < 0, 8 - integers, integers).astype(np.uint8)
+    decoded, exponent = e1m2.element_integers(codes)
+    assert (decoded == integers).all()
+    assert exponent == e1m2.element.quantum_exponent
+    results = []
+    for form in (e1m2, int4):
+        function = block_dot(
+            weights=form.name, activations=form.name, lanes=16, acc_format=acc_format
+        ).function(form, form)
+        state = np.zeros((50, 1), function.dtype)
+        for a, w in integers:
+            state = function.step(state, a, w)
+        unit = Fraction(2) ** (function.exponent - 2 * form.element.quantum_exponent)
+        results.append([int(value) * unit for value in function.result(state)])
+    assert results[0] == results[1]
+
+
+def test_shorter_alignment_never_changes_what_is_exact() -> None:
+    """Where no rounding occurs the clusters are of no consequence."""
+    form = element_format("fp6_e2m3")
+    random = np.random.default_rng(8)
+    codes = random.integers(0, 64, (2, 40, 16)).astype(np.uint8)
+    a, w = (form.element_integers(each)[0] for each in codes)
+    found = []
+    for cluster in (1, 2, 4, 8, 16):
+        pe = block_dot(weights="fp6_e2m3", activations="fp6_e2m3", lanes=16, lanes_per_alignment=cluster)
+        found.append(pe.function(form, form).step(np.zeros((40, 1), object), a, w))
+    assert all((each == found[0]).all() for each in found)
+    assert (found[0][:, 0] == (a * w).sum(axis=-1).astype(object) * 2 ** (149 - 6)).all()
