@@ -82,7 +82,7 @@ def _rescale(units: int) -> Component:
         "scale_product": {("scale_multiplier", "operate"): 1},
         "correct": {("scale_multiplier", "operate"): 1, ("adder", "operate"): 1},
     }
-    return Component("rescale", "rescale", {"accumulator": "fp32"}, units, parts, events)
+    return Component("rescale", "rescale", {"accumulator": "fp32"}, units, parts, events, dequantizes=True)
 
 
 def _buffer(name: str, buffer: BufferSection) -> Component:

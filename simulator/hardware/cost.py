@@ -58,6 +58,8 @@ class PricedComponent:
     """Component event -> {(part, part event): how many}; empty for a component priced whole."""
     silicon: bool = True
     """False for DRAM, whose area and standby power are outside the model."""
+    dequantizes: bool = False
+    """See `Component`."""
 
     @property
     def quality(self) -> str:
@@ -119,6 +121,7 @@ def _price_whole(component: Component, prices: Prices, events: tuple[str, ...]) 
         name=component.name,
         kind=component.kind,
         count=component.count,
+        dequantizes=component.dequantizes,
         area_um2=area.value if area else 0.0,
         leakage_nw=leakage.value if leakage else 0.0,
         energy_pj={event: constant.value for event, constant in energy.items()},
@@ -157,6 +160,7 @@ def _price_parts(component: Component, prices: Prices) -> PricedComponent:
         name=component.name,
         kind=component.kind,
         count=component.count,
+        dequantizes=component.dequantizes,
         area_um2=area,
         leakage_nw=leakage,
         energy_pj=energy,

@@ -56,3 +56,5 @@ class Component:
     Empty for a component whose kind cost tables know whole (sram, dram). An event of a unit that has no parts
     has an empty mapping.
     """
+    dequantizes: bool = field(default=False, kw_only=True)
+    """All that it does is to apply scales and zero points, or to decode operands: reports sum it up."""

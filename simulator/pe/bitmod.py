@@ -222,7 +222,9 @@ class BitModPE(PE):
         )
         a_bit = {("adder", "operate"): self.scale_bits, ("product", "write"): self.scale_bits}
         events = {"scale": a_bit | {("scale", "write"): 1}}
-        return Component("dequantizer", "bitmod_dequantizer", {"bits": self.scale_bits}, count, parts, events)
+        return Component(
+            "dequantizer", "bitmod_dequantizer", {"bits": self.scale_bits}, count, parts, events, dequantizes=True
+        )
 
     def _group_adder(self, count: int, doubled: bool) -> Component:
         copies = self.tile * (2 if doubled else 1)

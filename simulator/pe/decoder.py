@@ -113,6 +113,7 @@ class DecodingPE(MacPE):
                 (rows if at_rows else cols) * self.lanes,
                 parts,
                 events,
+                dequantizes=True,
             ),
         )
 

@@ -69,6 +69,7 @@ def _layer(layer: LayerReport) -> dict[str, Any]:
         "dram_read_bytes_by_operand": _whole(record.dram_read_bytes),
         "dram_write_bytes_by_operand": _whole(record.dram_write_bytes),
         "energy_pj": layer.energy_pj,
+        "dequantization_pj": layer.dequantization_pj,
         "cycle_stack": _whole(record.cycle_stack),
         **{name: _finite(value) for name, value in layer.extras.items()},
     }

@@ -39,6 +39,7 @@ def _layer_row(report: Report, layer: LayerReport, reads: list[str], writes: lis
         "compute_utilization": layer.compute_utilization,
         "bound": layer.bound,
         "energy_pj": layer.energy_pj,
+        "dequantization_pj": layer.dequantization_pj,
         "dram_read_bytes": layer.dram_read_bytes,
         "dram_write_bytes": layer.dram_write_bytes,
     }

@@ -30,6 +30,8 @@ class Entry(NamedTuple):
     counted: int | None
     energy_pj: float
     quality: str
+    dequantizes: bool = False
+    """It applies scales of groups or zero points, or decodes operands."""
 
 
 def enter(layer: LayerRecord, priced: Mapping[str, PricedComponent], period_ns: float) -> list[Entry]:
@@ -43,11 +45,13 @@ def enter(layer: LayerRecord, priced: Mapping[str, PricedComponent], period_ns: 
         if component is None or event not in component.energy_pj:
             raise ValueError(f"layer {layer.name}: no price for event {event!r} of component {name!r}")
         energy = count * component.energy_pj[event]
-        entries.append(Entry(name, event, count, energy, component.energy_quality[event]))
+        dequantizes = component.dequantizes or (name, event) == ("vector", "correct")
+        entries.append(Entry(name, event, count, energy, component.energy_quality[event], dequantizes))
     for component in priced.values():
         if component.silicon:
             leakage = component.count * component.leakage_nw * layer.cycles * period_ns * NW_NS_IN_PJ
-            entries.append(Entry(component.name, "leakage", None, leakage, component.leakage_quality))
+            quality, dequantizes = component.leakage_quality, component.dequantizes
+            entries.append(Entry(component.name, "leakage", None, leakage, quality, dequantizes))
     return entries
 
 

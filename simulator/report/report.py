@@ -52,6 +52,11 @@ class LayerReport:
     def energy_pj(self) -> float:
         return math.fsum(entry.energy_pj for entry in self.entries)
 
+    @cached_property
+    def dequantization_pj(self) -> float:
+        """Energy of what applies scales of groups and zero points or decodes operands, its leakage included."""
+        return math.fsum(entry.energy_pj for entry in self.entries if entry.dequantizes)
+
     @property
     def utilization(self) -> float:
         return utilization(self.record, self.record.cycles)
@@ -112,6 +117,19 @@ class Report:
     @cached_property
     def energy_pj(self) -> float:
         return math.fsum(layer.energy_pj for layer in self.layer_reports)
+
+    @property
+    def dequantization_shares(self) -> dict[str, float]:
+        """Share of dequantization in cycles, energy and area."""
+        area = math.fsum(c.area_um2 for c in self.component_reports if c.priced.dequantizes)
+        energy = math.fsum(layer.dequantization_pj for layer in self.layer_reports)
+        cycles = self.cycles_by_cause.get("dequantization", 0)
+        parts = {
+            "cycles": (cycles, self.cycles),
+            "energy": (energy, self.energy_pj),
+            "area": (area, self.area_um2),
+        }
+        return {name: part / whole if whole else 0.0 for name, (part, whole) in parts.items()}
 
     @cached_property
     def area_um2(self) -> float:
