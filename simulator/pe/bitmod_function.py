@@ -1,8 +1,8 @@
 """What BitMoD's PE computes, bit for bit: alignment of products, accumulation, scaling of groups.
 
-The stages are those of `simulator.pe.bitmod`. Registers are float64 arrays of integers, which float64 holds exactly: of
-a sum no more than 53 bits differ from zero. `aligned_sums` is what a cycle does, to read; `cycles_kernel` does all
-cycles of a step, for many PEs.
+The stages are those of `simulator.pe.bitmod`. Registers hold values in float64, which is wide enough for all of them
+and much faster than Python integers. `aligned_sums` is what a cycle does, to read; `cycles_kernel` does all cycles of a
+step, for many PEs.
 """
 
 from __future__ import annotations
@@ -31,6 +31,8 @@ WORTH_COMPILING = 1 << 14
 """PEs from which the compiled kernel pays for loading it."""
 _LONGEST_SHIFT = 40
 """Of which nothing is left."""
+_EXPONENTS = np.arange(40)
+"""Of all products of an FP16 significand and a digit."""
 _SCALE_EXPONENT = -149
 """Of the integers in `Scales`."""
 
@@ -59,17 +61,15 @@ class BitModFunction:
         """State (..., words) after the cycles of one step on operands (..., lanes)."""
         digits, significances = terms(weights.astype(np.int64), self.weights)
         exponents, significands = _unpacked(activations.astype(np.int64))
-        registers = reals_of(state, self.exponent)
-        partial = self._cycles(registers[..., 0], exponents, significands, digits, significances)
+        partial = self._cycles(state[..., 0], exponents, significands, digits, significances)
         after = np.empty((*partial.shape, self.words))
         after[..., 0] = partial
         if self.words > 1:
-            after[..., 1] = registers[..., 1]
+            after[..., 1] = state[..., 1]
         if scales is not None and scales.ends_group:
-            after[..., 1] = self._scaled(registers[..., 1], partial, scales)
+            after[..., 1] = self._scaled(state[..., 1], partial, scales)
             after[..., 0] = 0
-        integers: Integers = np.ldexp(after, -self.exponent)
-        return integers
+        return after
 
     def _cycles(
         self,
@@ -81,15 +81,16 @@ class BitModFunction:
     ) -> Reals:
         """Partial sums (...) after a cycle for each digit of (..., lanes, cycles)."""
         if partial.ndim == 2 and partial.size >= WORTH_COMPILING:
-            lanes = (*partial.shape, digits.shape[-2])
-            found = partial.copy()
+            found, every = partial.copy(), (*partial.shape, *digits.shape[-2:])
             cycles_kernel.compiled(
                 found,
-                np.broadcast_to(exponents, lanes),
-                np.broadcast_to(significands, lanes),
-                np.broadcast_to(digits, (*lanes, digits.shape[-1])),
-                np.array(significances),
-                self.product_exponent,
+                np.broadcast_to(exponents, every[:-1]),
+                np.broadcast_to(significands, every[:-1]),
+                np.broadcast_to(np.sign(digits), every),
+                np.broadcast_to(_log2(digits), every),
+                np.ldexp(
+                    1.0, self.product_exponent - self.guard_bits + np.add.outer(significances, _EXPONENTS)
+                ),
                 self.guard_bits,
                 self.sum_format.precision,
                 self.sum_format.low,
@@ -108,7 +109,7 @@ class BitModFunction:
 
     def result(self, state: Integers) -> Integers:
         """The output, or the partial sum where nothing is scaled, as Python integers."""
-        return integers_of(np.asarray(state[..., -1]), 0)
+        return integers_of(np.asarray(state[..., -1]), self.exponent)
 
     def add(self, partial: Integers, other: Integers) -> Integers:
         """Two results, as the adder of the output buffer does it."""
@@ -121,14 +122,18 @@ def aligned_sums(
 ) -> tuple[Integers, Integers]:
     """Stages 1 and 2 on lanes ``significands * 2**exponents * digits`` (..., lanes): sums (...) and the exponents (...)
     of their last places."""
-    _, length = np.frexp(np.abs(digits))
-    product_exponents = exponents + length - 1
+    product_exponents = exponents + _log2(digits)
     real = (significands != 0) & (digits != 0)
     largest = np.where(real, product_exponents, 0).max(axis=-1, keepdims=True)
     distance = np.where(real, largest - product_exponents, 0)
     aligned = _shifted(np.abs(significands) << guard_bits, distance)
     sums = (np.sign(significands) * np.sign(digits) * aligned).sum(axis=-1)
     return sums, largest[..., 0] - guard_bits
+
+
+def _log2(digits: Integers) -> Integers:
+    """Of the magnitudes; -1 of zeros."""
+    return np.frexp(np.abs(digits))[1].astype(np.int64) - 1
 
 
 def _unpacked(activations: Integers) -> tuple[Integers, Integers]:
@@ -153,58 +158,53 @@ def cycles_kernel(
     partial: Reals,
     exponents: Integers,
     significands: Integers,
-    digits: Integers,
-    significances: Integers,
-    product_exponent: int,
+    signs: Integers,
+    shifts: Integers,
+    places: Reals,
     guard_bits: int,
     precision: int,
     low: int,
 ) -> None:
     """Partial sums (m, n), in place, after the cycles of a step: `aligned_sums`, added and rounded.
 
-    ``exponents``, ``significands`` (m, n, lanes); ``digits`` (m, n, lanes, cycles). A sum in float64 is on the same
-    side of every midpoint of the narrower format as the exact one, or on it: there the error of the sum decides.
+    ``exponents``, ``significands`` (m, n, lanes); digits are ``signs * 2**shifts`` (m, n, lanes, cycles); ``places``
+    (cycles, exponents): what the last bit of an aligned sum is worth. A sum in float64 is on the same side of every
+    midpoint of the narrower format as the exact one, or on it: there its error decides. That is added before FP32 is
+    rounded to by a cast.
     """
-    m, n, lanes, cycles = digits.shape
+    m, n, lanes, cycles = signs.shape
     for i in range(m):
         for j in range(n):
             held = partial[i, j]
             for cycle in range(cycles):
                 largest = -1
                 for lane in range(lanes):
-                    digit = abs(digits[i, j, lane, cycle])
-                    if digit != 0 and significands[i, j, lane] != 0:
-                        exponent = exponents[i, j, lane]
-                        while digit > 1:
-                            digit >>= 1
-                            exponent += 1
-                        largest = max(largest, exponent)
+                    if signs[i, j, lane, cycle] != 0 and significands[i, j, lane] != 0:
+                        largest = max(largest, exponents[i, j, lane] + shifts[i, j, lane, cycle])
                 if largest < 0:
                     continue
                 total = 0
                 for lane in range(lanes):
-                    digit = digits[i, j, lane, cycle]
-                    significand = significands[i, j, lane]
-                    if digit != 0 and significand != 0:
-                        distance = largest - exponents[i, j, lane]
-                        size = abs(digit)
-                        while size > 1:
-                            size >>= 1
-                            distance -= 1
-                        value = abs(significand) << guard_bits
-                        by = min(distance, 40)
+                    signed = signs[i, j, lane, cycle] * significands[i, j, lane]
+                    if signed != 0:
+                        value = abs(signed) << guard_bits
+                        by = min(largest - exponents[i, j, lane] - shifts[i, j, lane, cycle], 40)
                         quotient = value >> by
                         twice = (value - (quotient << by)) << 1
                         if twice > (1 << by) or (twice == (1 << by) and quotient & 1 == 1):
                             quotient += 1
-                        total += quotient if (digit > 0) == (significand > 0) else -quotient
+                        total += quotient if signed > 0 else -quotient
                 if total == 0:
                     continue
-                last_place = largest - guard_bits + significances[cycle] + product_exponent
-                addend = math.ldexp(float(total), last_place)
+                addend = total * places[cycle, largest]
                 whole = held + addend
                 part = whole - held
                 error = (held - (whole - part)) + (addend - part)
+                if precision == 24 and low == -149:
+                    if error != 0:
+                        whole += math.copysign(whole * 2.0**-52, error)
+                    held = float(np.float32(whole))
+                    continue
                 unit = max(math.frexp(whole)[1] - precision, low)
                 steps = math.ldexp(whole, -unit)
                 down = np.floor(steps)

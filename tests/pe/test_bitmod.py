@@ -72,7 +72,7 @@ def integers_of(patterns: list[Any]) -> Any:
 def run(pe: BitModPE, weights: Format, patterns: list[int], values: list[int], scales: list[int]) -> Fraction:
     """One PE over a K of len(values), groups of len(values) / len(scales)."""
     function = pe.function(weights, FP16_FORMAT)
-    state = np.zeros((1, function.words), object)
+    state = np.zeros((1, function.words), function.dtype)
     a, w = integers_of(patterns), np.array(values)
     group = len(values) // max(1, len(scales))
     for low in range(0, len(values), pe.lanes):

@@ -12,6 +12,7 @@ from bitmod_oracle import booth_terms, float_terms, oracle_step, to_float
 from simulator.arch import load_accelerator
 from simulator.array.rescale import operand
 from simulator.engine import fast, reference
+from simulator.engine.outputs import gemm_values
 from simulator.engine.reference import Operands
 from simulator.errors import InputError
 from simulator.formats import QuantizedTensor, exact_integers, get_format, quantize
@@ -20,7 +21,7 @@ from simulator.workload import gemm_workload
 
 
 def machine(dataflow: str, rows_hold: str, k: int, **pe: Any) -> Any:
-    """K in one tile: a group's sums are then added in one register."""
+    """``k``: the tile."""
     return load_accelerator(
         {
             "name": "small",
@@ -51,8 +52,9 @@ def machine(dataflow: str, rows_hold: str, k: int, **pe: Any) -> Any:
     )
 
 
-def expected(weights: QuantizedTensor, activations: QuantizedTensor) -> np.ndarray:
-    """Groups in ascending order; the channel's scale and the rounding to FP32 last."""
+def expected(weights: QuantizedTensor, activations: QuantizedTensor, tile: int) -> np.ndarray:
+    """Groups in ascending order, tiles of K added in the output buffer; the channel's scale and the rounding to FP32
+    last."""
     format = weights.format
     integers, exponent = exact_integers(weights)
     assert exponent == 0
@@ -61,31 +63,35 @@ def expected(weights: QuantizedTensor, activations: QuantizedTensor) -> np.ndarr
     results = np.zeros((m, len(integers)), np.float32)
     for i in range(m):
         for j, row in enumerate(integers.tolist()):
-            total = Fraction(0)
-            for number, low in enumerate(range(0, k, group)):
-                partial = Fraction(0)
-                for begin in range(low, min(low + group, k), 4):
-                    end = min(begin + 4, low + group, k)
-                    if format.element.kind == "table":
-                        lanes = [float_terms(value, format.code_bits) for value in row[begin:end]]
+            result = Fraction(0)
+            for first in range(0, k, tile):
+                total = Fraction(0)
+                for low in range(first, min(first + tile, k), group):
+                    partial, last = Fraction(0), min(low + group, first + tile, k)
+                    for begin in range(low, last, 4):
+                        end = min(begin + 4, last)
+                        recode = float_terms if format.element.kind == "table" else booth_terms
+                        lanes = [recode(value, format.code_bits) for value in row[begin:end]]
+                        partial = oracle_step(partial, activations.codes[i, begin:end].tolist(), lanes)
+                    if format.group_size:
+                        assert weights.scales is not None
+                        total = to_float(total + partial * Fraction(float(weights.scales[j, low // group])))
                     else:
-                        lanes = [booth_terms(value, format.code_bits) for value in row[begin:end]]
-                    partial = oracle_step(partial, activations.codes[i, begin:end].tolist(), lanes)
-                if format.group_size:
-                    assert weights.scales is not None
-                    total = to_float(total + partial * Fraction(float(weights.scales[j, number])))
-                else:
-                    total = partial
+                        total = partial
+                result = to_float(result + total)
             channel = weights.row_scales if format.group_size else weights.scales
             assert channel is not None
-            results[i, j] = float(to_float(total * Fraction(float(channel[j, 0]))))
+            results[i, j] = float(to_float(result * Fraction(float(channel[j, 0]))))
     return results
 
 
 @pytest.mark.parametrize(("dataflow", "rows_hold"), [("os", "m"), ("broadcast", "n"), ("broadcast", "m")])
 @pytest.mark.parametrize("name", ["bitmod_fp4_g16", "bitmod_fp3_g8", "int6_g16_si8", "int5_channel"])
-def test_results_equal_the_oracle_and_engines_agree(name: str, dataflow: str, rows_hold: str) -> None:
-    accelerator = machine(dataflow, rows_hold, 35)
+@pytest.mark.parametrize("tile", [35, 16])
+def test_results_equal_the_oracle_and_engines_agree(
+    name: str, dataflow: str, rows_hold: str, tile: int
+) -> None:
+    accelerator = machine(dataflow, rows_hold, tile)
     plan = plan_gemm(gemm_workload(5, 35, 6, weights=name, activations="fp16").gemms[0], accelerator)
     random = np.random.default_rng(7)
     weights = quantize(random.normal(size=(6, 35)).astype(np.float32), name)
@@ -97,7 +103,8 @@ def test_results_equal_the_oracle_and_engines_agree(name: str, dataflow: str, ro
     )
     record, results = reference.simulate_gemm(plan, "gemm", "gemm", operands)
     assert results is not None
-    assert (results[0] == expected(weights, activations)).all()
+    assert (results[0] == expected(weights, activations, tile)).all()
+    assert (gemm_values(plan, operands) == results).all()
     assert record.cycles == fast.simulate_gemm(plan, "gemm", "gemm").cycles
     assert record.counts == fast.simulate_gemm(plan, "gemm", "gemm").counts
 
