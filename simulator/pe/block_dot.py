@@ -107,6 +107,12 @@ class BlockDotPE(PE):
             ),
             ("align_window", self.align_window is not None, float_accumulator, "a floating-point acc_format"),
             (
+                "align_window",
+                self.align_window is not None,
+                _exponent_bits([element for side in self._elements() for element in side]) > 0,
+                "an element with exponents",
+            ),
+            (
                 "acc_rounding",
                 self.acc_rounding != "nearest",
                 float_accumulator,
@@ -212,14 +218,14 @@ class BlockDotPE(PE):
             raise InputError(f"the block-scaled dot product cannot multiply these: {reason}")
         scales = self._inside(weights, activations)
         full = sum(scale.bits for scale in scales)
-        aligned = self.align_window is not None and _has_float(weights.element, activations.element)
+        aligned = self._in_window(weights.element, activations.element)
         return DotFunction(
             weights.element,
             activations.element,
             self.accumulator,
             cluster=self.cluster,
             window=self.align_window if aligned else None,
-            fused=self.fuse_accumulator and aligned,
+            fused=self.fuse_accumulator,
             sticky=self.sticky,
             truncate=self.acc_rounding == "truncate",
             promote_every=self.promote_every or 0,
@@ -301,7 +307,7 @@ class BlockDotPE(PE):
                 Part("exponent_subtractor", "int_adder", {"bits": compared}, clusters * terms),
             ]
         if exponents and (terms > 1 or not float_accumulator):
-            widths = [self._term_bits(w, a) for w, a in pairs if _has_float(w, a)]
+            widths = [self._term_bits(w, a) for w, a in pairs if not (w.is_integer and a.is_integer)]
             parts.append(Part("aligner", "shifter", {"bits": max(widths)}, clusters * terms))
         if terms > 1:
             parts.append(Part("tree", "int_adder", {"bits": sum_bits}, clusters * (terms - 1)))
@@ -370,7 +376,7 @@ class BlockDotPE(PE):
         name = self._event_name(pair)
         weight, activation = pair[0].element, pair[1].element
         count = {part.name: part.count for part in parts}
-        floats = _has_float(weight, activation)
+        floats = not (weight.is_integer and activation.is_integer)
         operands = {"bits": streamed_bits(weight.bits, activation.bits, stationary)}
         own = [
             _multiplier(f"multiplier {name}", [weight], [activation], 0),
@@ -384,7 +390,8 @@ class BlockDotPE(PE):
             mac[f"exponent_adder {name}", "operate"] = 1
         step: Uses = {(f"operands {name}", "write"): self.lanes}
         working = ["tree", "leading_one", "normaliser", "rounder", "accumulate"]
-        working += ["exponent_max", "exponent_subtractor", "aligner"] if floats else []
+        if floats or self.fuse_accumulator:
+            working += ["exponent_max", "exponent_subtractor", "aligner"]
         inside, scaling = self.scales_inside(*pair), ["exponent_scaler", "scaler"]
         working += scaling if inside and not self.promote_every else []
         for part in working:
@@ -414,10 +421,15 @@ class BlockDotPE(PE):
 
     def _sum_bits(self, weight: Element, activation: Element) -> int:
         """Width of a cluster's sum (with a fused accumulator: of all terms), sign included."""
-        if self.align_window is not None and _has_float(weight, activation):
+        if self._in_window(weight, activation):
             terms = self.cluster + self.fuse_accumulator
             return self._term_bits(weight, activation) + (terms - 1).bit_length()
         return exact_sum_bits(weight, activation, self.cluster)
+
+    def _in_window(self, weight: Element, activation: Element) -> bool:
+        """Products of these are aligned: integers among themselves need it not."""
+        floats = not (weight.is_integer and activation.is_integer)
+        return self.align_window is not None and (floats or self.fuse_accumulator)
 
     def _term_bits(self, weight: Element, activation: Element) -> int:
         """Width of an aligned product, sign included: magnitudes are below 4 * 2**e, in units of 2**(e - w)."""
@@ -434,10 +446,6 @@ def _scale_significand_bits(scale: Element) -> int:
     if scale.kind == "exponent":
         return 1
     return scale.bits if scale.is_integer else scale.mantissa_bits + 1
-
-
-def _has_float(weight: Element, activation: Element) -> bool:
-    return not (weight.is_integer and activation.is_integer)
 
 
 def _exponent_bits(elements: Sequence[Element]) -> int:

@@ -6,9 +6,9 @@ is that of its exponent field (the smallest normal's for subnormals), of an inte
 exponent of a product is the sum of its factors', of the accumulator its own. The lanes are cut into clusters of
 ``lanes_per_alignment``, which are added to the accumulator one after the other, lowest lanes first. For each:
 
-1. Products are exact. With ``align_window`` w, and unless both elements are integers, they are aligned: e is the
-   largest exponent of those that are not zero; of each magnitude the bits below 2**(e - w) are dropped, then it takes
-   its sign.
+1. Products are exact. With ``align_window`` w, and unless both elements are integers and the accumulator is not fused,
+   they are aligned: e is the largest exponent of those that are not zero; of each magnitude the bits below 2**(e - w)
+   are dropped, then it takes its sign.
 2. The sum of the cluster is exact.
 3. Where the scales are applied inside, the sum is multiplied by the product of both blocks' scales: exactly, except
    that a product of integer scales longer than ``scale_product_bits`` keeps so many of its upper bits, rounded to

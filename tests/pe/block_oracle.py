@@ -51,7 +51,7 @@ def cut(value: Fraction, unit: Fraction) -> Fraction:
     return magnitude if value >= 0 else -magnitude
 
 
-LAYOUTS = {"fp32": (24, -126), "fp16": (11, -14), "bf16": (8, -126), "e8m13": (14, -126), "e5m4": (5, -14)}
+LAYOUTS = {"fp32": (24, -126), "bf16": (8, -126), "e8m13": (14, -126)}
 
 
 def oracle(
@@ -69,7 +69,7 @@ def oracle(
             for a, w in pairs[low : low + (pe.lanes_per_alignment or pe.lanes)]:
                 left, right = number(elements[1], a), number(elements[0], w)
                 terms.append(Number(left.value * right.value, left.exponent + right.exponent))
-            fused = pe.fuse_accumulator and floats
+            fused = pe.fuse_accumulator
             if fused:
                 moved = floor_log2(scale)
                 terms = [Number(term.value * scale, term.exponent + moved) for term in terms]
@@ -78,7 +78,7 @@ def oracle(
             lost = False
             unit = ZERO
             present = [term.exponent for term in terms if term.value]
-            if pe.align_window is not None and floats and present:
+            if pe.align_window is not None and (floats or fused) and present:
                 unit = Fraction(2) ** (max(present) - pe.align_window)
                 values = [cut(value, unit) for value in values]
                 lost = any(value != term.value for value, term in zip(values, terms, strict=True))

@@ -59,7 +59,8 @@ def simulated(
 def machines(draw: st.DrawFn) -> tuple[BlockDotPE, str, str, list[tuple[Any, Any]]]:
     weights, activations = draw(st.sampled_from(ELEMENTS)), draw(st.sampled_from(ELEMENTS))
     cluster = draw(st.integers(1, 4))
-    window = draw(st.sampled_from([None, 2, 5, 13, 24, 36]))
+    floats = not all(element_format(name).element.is_integer for name in (weights, activations))
+    window = draw(st.sampled_from([None, 2, 5, 13, 24, 36])) if floats else None
     fused = window is not None and draw(st.booleans())
     truncate = draw(st.booleans())
     pe = block_dot(
@@ -157,9 +158,9 @@ BLOCKS = [
 
 
 @pytest.mark.parametrize(("weights", "activations", "scale"), BLOCKS)
-@pytest.mark.parametrize("window", [None, 13])
+@pytest.mark.parametrize(("window", "fused"), [(None, False), (13, False), (13, True)])
 def test_block_formats_equal_rational_arithmetic(
-    weights: str, activations: str, scale: str, window: int | None
+    weights: str, activations: str, scale: str, window: int | None, fused: bool
 ) -> None:
     """Quantized tensors with outliers, a block of zeros and half a block, one pair of rows at a time."""
     random = np.random.default_rng(5)
@@ -168,7 +169,18 @@ def test_block_formats_equal_rational_arithmetic(
     w, a = quantize(values[0], weights), quantize(values[1], activations)
     names = (w.format.element.name, a.format.element.name)
     lanes = min(format.group_size for format in (w.format, a.format) if format.group_size)
-    pe = block_dot(weights=names[0], activations=names[1], lanes=lanes, align_window=window, scales=scale)
+    # Beside the elements of the pair the PE takes a float, so that it has aligners.
+    pe = block_dot(
+        weights=sorted({names[0], "fp8_e5m2"}),
+        activations=names[1],
+        lanes=lanes,
+        align_window=window,
+        fuse_accumulator=fused,
+        scales=scale,
+    )
+    if fused and scale not in ("e8m0", "e8"):
+        assert "no multiplier for scales" in (pe.accepts(w.format, a.format) or "")
+        return
     assert pe.scales_inside(w.format, a.format)
     values_of = [[[float(x) for x in row] for row in t.format.element_values(t.codes)] for t in (w, a)]
 
@@ -346,6 +358,7 @@ def test_overflow_of_the_accumulator_is_refused() -> None:
         ({"align_window": 24, "acc_format": "fixed64"}, "align_window: needs a floating-point acc_format"),
         ({"acc_format": "int40", "acc_rounding": "truncate"}, "acc_rounding: needs a floating-point"),
         ({"acc_format": "int40", "promote_every": 4}, "promote_every: needs a floating-point"),
+        ({"weights": "int8", "activations": "int4", "align_window": 8}, "needs an element with exponents"),
         ({"acc_format": "e9m3"}, "not an accumulator; allowed: int8 to int64"),
         ({"acc_format": "fixed4000"}, "not an accumulator"),
         ({"scales": "e80"}, "no number format"),

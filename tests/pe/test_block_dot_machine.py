@@ -259,25 +259,31 @@ def test_shipped_arrays_take_a_cycle_for_each_step(arch: str, weights: str, acti
 KV = {"w4a16_dequantize": "fp16", "vs_quant": "int8_g16_su6"}
 
 
+PHASES = [("llama-2-7b", {"prefill": 256}), ("llama-2-7b", {"decode": 256}), ("minilm-l6", {})]
+
+
+def runs(arch: str, weights: str, activations: str, workload: str, **more: int) -> None:
+    kv = KV.get(arch, activations)
+    report = sim.run(workload, arch, weights=weights, activations=activations, kv=kv, **more)
+    assert report.cycles == report.layers["cycles"].sum() > 0
+    assert report.energy_pj == pytest.approx(report.components["energy_pj"].sum())
+
+
 @pytest.mark.parametrize(("arch", "weights", "activations"), SHIPPED)
-@pytest.mark.parametrize(
-    ("workload", "phase"),
-    [("llama-2-7b", {"prefill": 256}), ("llama-2-7b", {"decode": 256}), ("minilm-l6", {})],
-)
+@pytest.mark.parametrize(("workload", "phase"), PHASES)
+def test_shipped_accelerators_run_two_layers_of_networks(
+    arch: str, weights: str, activations: str, workload: str, phase: dict[str, int]
+) -> None:
+    runs(arch, weights, activations, workload, layers=2, **phase)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("arch", "weights", "activations"), SHIPPED)
+@pytest.mark.parametrize(("workload", "phase"), PHASES)
 def test_shipped_accelerators_run_networks(
     arch: str, weights: str, activations: str, workload: str, phase: dict[str, int]
 ) -> None:
-    report = sim.run(
-        workload,
-        arch,
-        weights=weights,
-        activations=activations,
-        kv=KV.get(arch, activations),
-        layers=2,
-        **phase,
-    )
-    assert report.cycles == report.layers["cycles"].sum() > 0
-    assert report.energy_pj == pytest.approx(report.components["energy_pj"].sum())
+    runs(arch, weights, activations, workload, **phase)
 
 
 def test_decoding_shows_under_its_name() -> None:
