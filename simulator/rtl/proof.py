@@ -1,0 +1,77 @@
+"""What a unit's hardware must put out: the PE's own ``function``, step by step, as the bits of the output port."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from simulator.formats.element import decode_integers
+from simulator.pe.accumulator import Accumulator
+from simulator.pe.elements import element_format
+from simulator.pe.protocol import Scales
+from simulator.rtl.stimulus import Codes, Operands
+from simulator.rtl.unit import Unit
+
+_SCALE_EXPONENT = -149
+"""Of the integers in `Scales`."""
+_E8M0_BIAS = 127
+
+
+def expected_sums(unit: Unit, stream: Operands) -> list[int]:
+    """The accumulator after each cycle's operands, as the PE's function holds it.
+
+    Raises InputError where a sum overflows the accumulator's format: the hardware's answer is then undefined.
+    """
+    function = unit.pe.function(unit.format_of(unit.weights), unit.format_of(unit.activations))
+    activations, _ = decode_integers(unit.activation, stream.activations)
+    weights, _ = decode_integers(unit.weight, stream.weights)
+    state = np.zeros((1, function.words), function.dtype)
+    sums = []
+    for cycle, first in enumerate(stream.first):
+        if first:
+            state = np.zeros((1, function.words), function.dtype)
+        scales = _scales(unit, stream, cycle)
+        now = slice(cycle, cycle + 1)
+        state = function.step(state, activations[now], weights[now], scales)
+        sums.append(int(function.result(state)[0]))
+    return sums
+
+
+def sums_of_codes(held: Accumulator, codes: list[int]) -> list[int]:
+    """Port values as the function's integers: two's complement, or the float's value times 2**-low."""
+    return [_integer(held, code) for code in codes]
+
+
+def codes_of_bits(bits: npt.NDArray[np.uint8]) -> list[int]:
+    """(cycles, bits), lowest first -> port values."""
+    return [int("".join(map(str, row[::-1])), 2) for row in bits.tolist()]
+
+
+def _integer(held: Accumulator, code: int) -> int:
+    to = held.float_format
+    negative = code >> (held.bits - 1)
+    if to is None:
+        return code - (negative << held.bits)
+    fraction = code & ((1 << (to.precision - 1)) - 1)
+    field = (code >> (to.precision - 1)) & ((1 << held.exponent_bits) - 1)
+    magnitude = fraction + ((1 << (to.precision - 1)) if field else 0) << (max(field, 1) - 1)
+    return -magnitude if negative else magnitude
+
+
+def _scales(unit: Unit, stream: Operands, cycle: int) -> Scales | None:
+    if unit.scale is None or stream.activation_scales is None or stream.weight_scales is None:
+        return None
+    weights, activations = (
+        np.array([_scale(unit.scale, codes, cycle)], object)
+        for codes in (stream.weight_scales, stream.activation_scales)
+    )
+    none = np.array([0], object)
+    return Scales(weights, activations, none, none, ends_group=True)
+
+
+def _scale(name: str, codes: Codes, cycle: int) -> int:
+    if name == "e8m0":
+        return 1 << (int(codes[cycle]) - _E8M0_BIAS - _SCALE_EXPONENT)
+    element = element_format(name).element
+    integers, exponent = decode_integers(element, codes[cycle : cycle + 1])
+    return int(integers[0]) << (exponent - _SCALE_EXPONENT)

@@ -1,0 +1,224 @@
+"""Processing elements as hardware to be characterised: what one is, exactly.
+
+A `Unit` is one configuration of `simulator.pe.mac` or `simulator.pe.block_dot` for one pair of element formats, with
+outputs stationary: operand registers, arithmetic and accumulator inside. `simulator.rtl.modules` builds it.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from simulator.errors import InputError, nearest
+from simulator.formats import Format, get_format
+from simulator.formats.element import Element
+from simulator.hardware.structure import Component
+from simulator.pe import pe_model
+from simulator.pe.accumulator import Accumulator, accumulator
+from simulator.pe.elements import element_format
+
+SCALES = ("e8m0", "fp8_e4m3")
+"""Scale formats that units multiply by."""
+
+
+@dataclass(frozen=True)
+class Unit:
+    """One PE to be built and characterised."""
+
+    weights: str
+    """Element format, as `simulator.pe.elements` names it."""
+    activations: str
+    accumulator: str
+    lanes: int = 1
+    align_window: int | None = None
+    """Bits kept below the largest exponent of the lanes' products; None: exact fixed point."""
+    scale: str | None = None
+    """Format of both operands' block scales, applied to the sum of the lanes."""
+    cuts: int = 0
+
+    def __post_init__(self) -> None:
+        allowed = len(self.cut_places)
+        if not 0 <= self.cuts <= allowed:
+            raise InputError(
+                "pipeline cuts of this unit", key="cuts", value=self.cuts, allowed=f"0 to {allowed}"
+            )
+        if self.scale is not None and self.scale not in SCALES:
+            raise InputError(
+                "scales of this unit", key="scale", value=self.scale, allowed=nearest(self.scale, SCALES)
+            )
+        if (self.scale is not None or self.align_window is not None) and self.held.float_format is None:
+            raise InputError(
+                "scales and windows need a floating-point accumulator",
+                key="accumulator",
+                value=self.accumulator,
+            )
+        for element in (self.weight, self.activation):
+            if element.kind not in ("int", "uint", "float") or element.kind != self.weight.kind:
+                raise InputError(
+                    "no hardware description of this pair of elements",
+                    value=f"{self.weights} x {self.activations}",
+                    allowed="two integers of one signedness, or two floats",
+                )
+        if self.align_window is not None and self.is_integer:
+            raise InputError("integers are not aligned", key="align_window", value=self.align_window)
+        if self.held.integers_only and not self.is_integer:
+            raise InputError("an accumulator of integers", key="accumulator", value=self.accumulator)
+
+    @property
+    def weight(self) -> Element:
+        return self.format_of(self.weights).element
+
+    @property
+    def activation(self) -> Element:
+        return self.format_of(self.activations).element
+
+    def format_of(self, element: str) -> Format:
+        """A format with this element and the unit's scales, as the PE's ``function`` wants it."""
+        if self.scale is None:
+            return element_format(element)
+        prefix = "mx" if self.scale == "e8m0" else "nv"
+        return get_format(prefix + element)
+
+    @property
+    def held(self) -> Accumulator:
+        return accumulator(self.accumulator)
+
+    @property
+    def is_integer(self) -> bool:
+        return self.weight.is_integer
+
+    @property
+    def cut_places(self) -> tuple[str, ...]:
+        """Where the data path may be cut, in the order in which ``cuts`` takes them."""
+        floating = self.held.float_format is not None
+        if self.lanes == 1:
+            return ("multiply",) if floating or self.is_integer else ("multiply", "align")
+        if self.is_integer:
+            return ("tree", "multiply") if floating else ("multiply", "tree")
+        exponent = () if self.align_window is None else ("exponent",)
+        return ("tree", "align", "multiply", *exponent)
+
+    @property
+    def name(self) -> str:
+        """What commands and tables call it; `unit_of_name` reads it."""
+        pair = self.weights if self.weights == self.activations else f"{self.weights}x{self.activations}"
+        align = []
+        if not self.is_integer and self.held.float_format is not None and self.lanes > 1:
+            align = ["fix" if self.align_window is None else f"al{self.align_window}"]
+        fields = ["mac" if self.lanes == 1 else f"dot{self.lanes}", pair, *align]
+        fields += [self.scale] if self.scale else []
+        return "-".join([*fields, self.accumulator, *([f"cut{self.cuts}"] if self.cuts else [])])
+
+    @cached_property
+    def pe(self) -> Any:
+        """The PE of the simulator that this is."""
+        common = {"weights": self.weights, "activations": self.activations, "lanes": self.lanes}
+        common["pipeline_depth"] = 1 + self.cuts
+        if self.align_window is None and self.scale is None:
+            return pe_model("mac")(family="mac", accumulator=self.accumulator, **common)
+        return pe_model("block_dot")(
+            family="block_dot",
+            acc_format=self.accumulator,
+            align_window=self.align_window,
+            scales=() if self.scale is None else (self.scale,),
+            **common,
+        )
+
+    def component(self) -> Component:
+        """The PE as cost tables know it: kind, parameters and events of one unit."""
+        pair = (self.format_of(self.weights), self.format_of(self.activations))
+        components: tuple[Component, ...] = self.pe.hardware(
+            rows=1, cols=1, stationary="outputs", doubled=False, pairs=[pair]
+        )
+        return next(component for component in components if component.name == "pe")
+
+    @property
+    def latency(self) -> int:
+        """Cycles from the port to the accumulator."""
+        return 2 + self.cuts
+
+    def specification(self) -> dict[str, object]:
+        """Everything that decides the hardware, for people who want to compare it with theirs."""
+        floating = self.held.float_format is not None
+        if self.is_integer:
+            alignment = "none: integers"
+        elif self.lanes == 1 and floating:
+            alignment = "product and accumulator, to the larger exponent"
+        elif self.align_window is None:
+            alignment = "exact fixed point"
+        else:
+            width = self.align_window + 2
+            alignment = (
+                f"all products once, {self.align_window} bits below the largest exponent, {width} a product"
+            )
+        return {
+            "name": self.name,
+            "family": "mac" if self.lanes == 1 else "dot product",
+            "weights": self.weights,
+            "activations": self.activations,
+            "lanes": self.lanes,
+            "accumulator": self.accumulator,
+            "alignment": alignment,
+            "align_window": self.align_window,
+            "scales": self.scale,
+            "pipeline_cuts": list(self.cut_places[: self.cuts]),
+            "latency_cycles": self.latency,
+            "registers_counted": "operands, scales, first, cuts, accumulator",
+        }
+
+
+_FORM = "mac|dot<lanes>-<weights>[x<activations>][-fix|-al<window>][-<scale>]-<accumulator>[-cut<n>]"
+
+
+def unit_of_name(name: str) -> Unit:
+    """The unit of a name: ``mac-int4xint8-int32``, ``dot32-fp8_e4m3-al24-e8m0-fp32-cut3``. Raises InputError."""
+    kind, *fields = name.split("-")
+    lanes = re.fullmatch("mac|dot([1-9][0-9]{0,3})", kind)
+    cut = re.fullmatch("cut([1-9])", fields[-1]) if fields else None
+    fields = fields[:-1] if cut else fields
+    pair, middle, last = fields[:1], fields[1:-1], fields[-1:]
+    window = re.fullmatch("fix|al([1-9][0-9]?)", middle[0]) if middle else None
+    scale = middle[1:] if window else middle
+    if lanes is None or not last or len(fields) < 2 or len(scale) > 1:
+        raise InputError("not the name of a unit", key="--unit", value=name, allowed=_FORM)
+    weights, _, activations = pair[0].partition("x")
+    try:
+        unit = Unit(
+            weights=weights,
+            activations=activations or weights,
+            accumulator=last[0],
+            lanes=int(lanes[1] or 1),
+            align_window=int(window[1]) if window and window[1] else None,
+            scale=scale[0] if scale else None,
+            cuts=int(cut[1]) if cut else 0,
+        )
+        unit.component()
+    except ValueError as error:
+        reason = error.problem if isinstance(error, InputError) else str(error).splitlines()[-1].strip()
+        allowed = error.allowed if isinstance(error, InputError) else None
+        raise InputError(f"no such unit: {reason}", key="--unit", value=name, allowed=allowed) from None
+    if unit.name != name:
+        raise InputError("not how the unit is called", key="--unit", value=name, allowed=unit.name)
+    return unit
+
+
+def default_units() -> tuple[Unit, ...]:
+    """What tables are made of unless units are named."""
+    return tuple(map(unit_of_name, _DEFAULT.split()))
+
+
+_DEFAULT = """
+mac-int8-int32 mac-int8-int32-cut1 mac-int4xint8-int32 mac-int2xint8-int32 mac-int4-int32 mac-int4-int16 mac-int16-int48
+mac-fp8_e4m3-fixed42 mac-fp8_e4m3-fixed48 mac-fp8_e4m3-fp32 mac-fp8_e4m3-fp32-cut1 mac-fp8_e4m3-fp16
+mac-fp8_e5m2-fixed70 mac-fp8_e5m2-fp32 mac-fp6_e3m2-fixed24 mac-fp6_e3m2-fp32 mac-fp6_e2m3-fixed18 mac-fp6_e2m3-fp32
+mac-fp4_e2m1-fixed14 mac-fp4_e2m1-fp32 mac-fp16-fp32 mac-fp16-fp32-cut1 mac-bf16-fp32
+dot32-int8-int32 dot32-int8-e8m0-fp32 dot32-int8-e8m0-fp32-cut2 dot32-int4-e8m0-fp32-cut2
+dot32-fp8_e4m3-al22-e8m0-fp32 dot32-fp8_e4m3-al22-e8m0-fp32-cut3 dot32-fp8_e4m3-al24-e8m0-fp32
+dot32-fp8_e4m3-al24-e8m0-fp32-cut3 dot32-fp8_e4m3-fix-e8m0-fp32 dot32-fp8_e5m2-al24-e8m0-fp32-cut3
+dot32-fp6_e2m3-fix-e8m0-fp32-cut3 dot32-fp6_e3m2-fix-e8m0-fp32-cut3
+dot32-fp4_e2m1-fix-e8m0-fp32 dot32-fp4_e2m1-fix-e8m0-fp32-cut3
+dot16-fp4_e2m1-fix-fp8_e4m3-fp32 dot16-fp4_e2m1-fix-fp8_e4m3-fp32-cut2 dot16-int4-fp8_e4m3-fp32
+dot16-int4-fp8_e4m3-fp32-cut2
+"""

@@ -1,0 +1,295 @@
+"""Units in Amaranth's simulator against the PEs' own functions, bit for bit."""
+
+import numpy as np
+import pytest
+
+pytest.importorskip("amaranth")
+
+from amaranth.hdl import Module, Signal
+from amaranth.sim import Simulator
+
+from simulator.errors import InputError
+from simulator.rtl.cells import FullAdder
+from simulator.rtl.fused_add import fused_add
+from simulator.rtl.modules import UnitModule
+from simulator.rtl.parts import Columns, largest, leading_zeros, product, saturate, shift_left, shift_right
+from simulator.rtl.proof import expected_sums, sums_of_codes
+from simulator.rtl.stimulus import Operands, operands
+from simulator.rtl.unit import Unit, default_units, unit_of_name
+
+pytestmark = pytest.mark.rtl
+
+INVERTING = FullAdder(sum_inverted=True, carry_inverted=True)
+"""As ASAP7's cell; SG13G2's inverts the carry alone."""
+ADDERS = (FullAdder(), INVERTING, FullAdder(carry_inverted=True))
+
+
+def simulated(unit, stream, adder=None):
+    """Accumulators after each cycle's operands, as the PE's function writes them."""
+    module = UnitModule(unit, adder)
+    ports = {
+        name: [int("".join(map(str, row[::-1])), 2) for row in bits.tolist()]
+        for name, bits in stream.ports(unit).items()
+    }
+    outputs = []
+
+    async def bench(context):
+        for cycle in range(len(stream.first) + unit.latency):
+            for name, values in ports.items():
+                context.set(getattr(module, name), values[min(cycle, len(values) - 1)])
+            outputs.append(context.get(module.out))
+            await context.tick()
+
+    simulator = Simulator(module)
+    simulator.add_clock(1e-6)
+    simulator.add_testbench(bench)
+    simulator.run()
+    return sums_of_codes(unit.held, outputs[unit.latency :])
+
+
+def combinational(build, inputs, rows):
+    """Outputs of a combinational circuit for rows of input values."""
+    module = Module()
+    signals = [Signal(width) for width in inputs]
+    value = build(module, *signals)
+    out = Signal(len(value))
+    module.d.comb += out.eq(value)
+    results = []
+
+    async def bench(context):
+        for row in rows:
+            for signal, number in zip(signals, row, strict=True):
+                context.set(signal, int(number))
+            results.append(context.get(out))
+
+    simulator = Simulator(module)
+    simulator.add_testbench(bench)
+    simulator.run()
+    return results
+
+
+UNITS = [
+    "mac-int8-int32",
+    "mac-int8-int32-cut1",
+    "mac-int4xint8-int32",
+    "mac-int2xint8-int16",
+    "mac-uint4-int16",
+    "mac-int8-fp32",
+    "mac-fp8_e4m3-fixed42",
+    "mac-fp8_e4m3-fixed48-cut2",
+    "mac-fp8_e5m2-fixed70",
+    "mac-fp6_e3m2-fixed24",
+    "mac-fp4_e2m1-fixed14",
+    "mac-fp8_e4m3-fp32",
+    "mac-fp8_e4m3-fp32-cut1",
+    "mac-fp8_e4m3xfp8_e5m2-fp32",
+    "mac-fp6_e2m3-fp32",
+    "mac-fp4_e2m1-fp16",
+    "mac-fp16-fp32",
+    "mac-bf16-fp32",
+    "mac-fp6_e2m3-e8m13",
+    "dot4-int8-int32",
+    "dot4-int8-int32-cut2",
+    "dot4-fp8_e4m3-al22-fp32",
+    "dot4-fp8_e4m3-al3-fp32-cut4",
+    "dot4-fp8_e4m3-fix-fp32",
+    "dot4-fp8_e5m2-al24-e8m0-fp32-cut3",
+    "dot8-int8-e8m0-fp32-cut2",
+    "dot5-int4-fp8_e4m3-fp32",
+    "dot8-fp4_e2m1-fix-e8m0-fp32-cut3",
+    "dot4-fp4_e2m1-fix-fp8_e4m3-fp32-cut1",
+]
+
+
+@pytest.mark.parametrize("name", UNITS)
+def test_hardware_equals_function_on_random_operands(name):
+    unit = unit_of_name(name)
+    kind = "gaussian" if unit.weights in ("bf16", "fp16") or unit.accumulator == "fp16" else "uniform"
+    stream = operands(unit, kind, 64, seed=3)
+    assert simulated(unit, stream, ADDERS[UNITS.index(name) % 3]) == expected_sums(unit, stream)
+
+
+def corner_codes(element, rng, shape):
+    """Zeros of both signs, smallest, largest and middle magnitudes, both signs."""
+    top = element.max_code
+    if element.kind == "int":
+        return rng.choice([0, 1, -1, top, -top, -top - 1, top // 2], shape)
+    magnitudes = [0, 1, (1 << element.mantissa_bits) - 1, 1 << element.mantissa_bits, top // 2, top]
+    return rng.choice(magnitudes, shape) | rng.integers(0, 2, shape) << (element.bits - 1)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "mac-int8-int16",
+        "mac-fp8_e4m3-fixed40",
+        "mac-fp8_e4m3-fp32",
+        "mac-fp8_e5m2-fp32",
+        "mac-fp16-fp32",
+        "dot4-fp8_e4m3-al22-fp32",
+        "dot4-fp6_e3m2-fix-fp32",
+        "dot4-int8-int32",
+    ],
+)
+def test_hardware_equals_function_at_the_corners(name):
+    unit = unit_of_name(name)
+    rng = np.random.default_rng(5)
+    codes = [corner_codes(element, rng, (160, unit.lanes)) for element in (unit.activation, unit.weight)]
+    stream = Operands(*codes, None, None, np.arange(160) % 20 == 0)
+    assert simulated(unit, stream, INVERTING) == expected_sums(unit, stream)
+
+
+@pytest.mark.parametrize("name", ["mac-fp8_e4m3-fp32", "mac-fp16-fp32", "mac-bf16-fp32"])
+def test_sums_cancel_exactly(name):
+    """Every product comes back with the other sign a few cycles later: the sum returns to zero through all its bits."""
+    unit = unit_of_name(name)
+    forth = operands(unit, "gaussian", 8, seed=9)
+    sign = 1 << (unit.weight.bits - 1)
+    weights = np.concatenate([forth.weights, forth.weights[::-1] ^ sign] * 3)
+    activations = np.concatenate([forth.activations, forth.activations[::-1]] * 3)
+    stream = Operands(activations, weights, None, None, np.arange(48) == 0)
+    sums = expected_sums(unit, stream)
+    assert simulated(unit, stream) == sums
+
+
+def test_scales_reach_subnormal_results():
+    """Blocks whose scales' product is far below one: the FP32 sum underflows and rounds at 2**-149."""
+    unit = unit_of_name("dot4-int8-e8m0-fp32")
+    rng = np.random.default_rng(2)
+    codes = [rng.integers(-127, 128, (96, 4)) for _ in range(2)]
+    scales = [rng.integers(60, 75, 96), rng.integers(40, 52, 96)]
+    stream = Operands(*codes, *scales, np.arange(96) % 6 == 0)
+    sums = expected_sums(unit, stream)
+    assert any(0 < abs(value) < 1 << 23 for value in sums)
+    assert simulated(unit, stream) == sums
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("unit", default_units(), ids=lambda unit: unit.name)
+def test_every_default_unit_equals_its_function(unit):
+    stream = operands(unit, "scales", 96, seed=4)
+    assert simulated(unit, stream, INVERTING) == expected_sums(unit, stream)
+
+
+@pytest.mark.parametrize("adder", ADDERS)
+@pytest.mark.parametrize(("a_bits", "b_bits"), [(1, 3), (4, 4), (5, 3), (8, 8)])
+@pytest.mark.parametrize("signed", [False, True])
+def test_products_are_exact(adder, a_bits, b_bits, signed):
+    rng = np.random.default_rng(0)
+    rows = [(0, 0), ((1 << a_bits) - 1, (1 << b_bits) - 1), (1 << a_bits - 1, 1 << b_bits - 1)]
+    rows += list(zip(rng.integers(0, 1 << a_bits, 30), rng.integers(0, 1 << b_bits, 30), strict=True))
+    got = combinational(lambda m, a, b: product(m, a, b, adder, signed=signed), (a_bits, b_bits), rows)
+
+    def integer(value, bits):
+        value = int(value)
+        return value - ((value >> (bits - 1)) << bits) if signed else value
+
+    mask = (1 << (a_bits + b_bits)) - 1
+    assert got == [integer(a, a_bits) * integer(b, b_bits) & mask for a, b in rows]
+
+
+@pytest.mark.parametrize("adder", ADDERS)
+def test_a_tree_adds_terms_of_every_kind(adder):
+    rng = np.random.default_rng(1)
+    widths = (6, 5, 1, 4, 7)
+    rows = [[int(rng.integers(0, 1 << width)) for width in widths] for _ in range(60)]
+
+    def build(m, a, b, sign, magnitude, c):
+        columns = Columns(10)
+        columns.add_unsigned(a, 1)
+        columns.add_signed(b, 2)
+        columns.add_signed_magnitude(sign, magnitude)
+        columns.add_product(c, a, a_signed=True, b_signed=False)
+        return columns.total(m, adder)
+
+    def total(a, b, sign, magnitude, c):
+        b, c = b - (b >> 4 << 5), c - (c >> 6 << 7)
+        return (2 * a + 4 * b + (-magnitude if sign else magnitude) + a * c) % 1024
+
+    assert combinational(build, widths, rows) == [total(*row) for row in rows]
+
+
+def test_shifters_count_and_compare():
+    rng = np.random.default_rng(2)
+    values = [0, 1, 0x1000, 0x1FFF] + [
+        int(rng.integers(0, 1 << 13)) >> int(s) for s in rng.integers(0, 13, 40)
+    ]
+    rows = [(value, int(rng.integers(0, 32))) for value in values]
+    assert combinational(lambda m, v, s: shift_left(m, v, s, 20), (13, 5), rows) == [
+        value << by & 0xFFFFF for value, by in rows
+    ]
+    assert combinational(lambda m, v, s: shift_right(m, v, s, sticky=True), (13, 5), rows) == [
+        (value >> by) << 1 | (value & ((1 << by) - 1) != 0) for value, by in rows
+    ]
+    for width in (1, 2, 7, 8, 13):
+        narrow = [(value & ((1 << width) - 1),) for value in values]
+        assert combinational(leading_zeros, (width,), narrow) == [
+            width - value.bit_length() for (value,) in narrow
+        ]
+    assert combinational(lambda m, v, s: largest(m, [v[:5], v[5:10], s]), (13, 5), rows) == [
+        max(value & 31, value >> 5 & 31, by) for value, by in rows
+    ]
+    far = combinational(lambda m, v: saturate(m, v, 9), (13,), [(value,) for value in values])
+    assert all(got == value if value < 16 else got == 15 for got, value in zip(far, values, strict=True))
+
+
+def test_the_adder_that_rounds_takes_any_accumulator():
+    """Random codes of a small float and random magnitudes around it, subnormals included, against exact rounding."""
+    from simulator.pe.accumulator import accumulator
+    from simulator.pe.arithmetic import round_to_float
+
+    held = accumulator("e4m5")
+    to = held.float_format
+    infinite = 15 << 5
+    rng = np.random.default_rng(7)
+    rows, wanted = [], []
+    while len(rows) < 1500:
+        code, sign, magnitude, own = (int(rng.integers(0, high)) for high in (1 << held.bits, 2, 128, 16))
+        if code & infinite == infinite:
+            continue
+        exponent = to.low - 5
+        (before,) = sums_of_codes(held, [code])
+        total = before * 2**5 + (-magnitude if sign else magnitude) * 2**own
+        try:
+            (rounded,) = round_to_float(np.array([total], object), exponent, to)
+        except InputError:
+            continue
+        rows.append((code, sign, magnitude, own))
+        wanted.append(rounded)
+
+    def build(m, addend, sign, magnitude, own):
+        return fused_add(m, to, addend, sign, magnitude, own, to.low - 5)
+
+    assert sums_of_codes(held, combinational(build, (held.bits, 1, 7, 4), rows)) == wanted
+
+
+@pytest.mark.parametrize("unit", default_units(), ids=lambda unit: unit.name)
+def test_a_name_says_everything(unit):
+    assert unit_of_name(unit.name) == unit
+    assert unit.component().params["pipeline_depth"] == 1 + unit.cuts
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("mac", "not the name of a unit"),
+        ("mac-int8", "not the name of a unit"),
+        ("dot0-int8-int32", "not the name of a unit"),
+        ("mac-int8xint8-int32", "allowed: mac-int8-int32"),
+        ("mac-int8-int32-cut2", "pipeline cuts"),
+        ("mac-int8xfp8_e4m3-fp32", "no hardware description of this pair"),
+        ("mac-fp8_e4m3-int32", "an accumulator of integers"),
+        ("dot4-int8-al8-fp32", "integers are not aligned"),
+        ("dot4-int8-e8m0-int32", "need a floating-point accumulator"),
+        ("dot4-int8-uint4-fp32", "scales of this unit"),
+        ("mac-int99-int32", "int99"),
+    ],
+)
+def test_names_of_no_unit_are_refused(name, said):
+    with pytest.raises(InputError, match=said):
+        unit_of_name(name)
+
+
+def test_units_must_be_consistent():
+    with pytest.raises(InputError, match="0 to 1"):
+        Unit("int8", "int8", "int32", cuts=3)
