@@ -7,7 +7,7 @@ kind            what is priced: a part or memory of ``kinds.py``, or any other n
 params          ``name=value`` pairs, separated by spaces; a value may hold spaces itself
 quantity        ``energy_pj`` of an event, ``area_um2``, ``leakage_nw``, ``leakage_nw_per_um2``, ``delay_ps``
 event           the event of an ``energy_pj``; empty otherwise
-value           a number
+value           a number; of a whole unit zero where it has no leakage, or where the note says what contains it
 node_nm         technology node of the source; empty where it has none (DRAM)
 vdd             supply in V at the source; empty where the source does not say
 temperature_c   the same for temperature
