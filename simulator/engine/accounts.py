@@ -91,7 +91,7 @@ def account(
         ("rescale", "scale_product"): events["rescales"] if scaled_twice else 0,
         ("rescale", "correct"): events["rescales"] * corrections if plan.rescaled else 0,
         ("output_adders", "add"): events["partial_adds"],
-        ("vector", "operate"): plan.vector_visits,
+        ("vector", "operate"): plan.vector_visits + plan.fused_visits,
         ("vector", "correct"): 0 if plan.edges else results * corrections,
         ("vector", "scale"): SCALE_PASSES * results,
         ("weights_buffer", "read"): events["weights_reads"] + events["weights_scale_reads"],

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from fractions import Fraction
 from functools import cached_property
 from typing import NamedTuple
 
@@ -24,7 +25,7 @@ from simulator.units import ceil_div
 SCALE_PASSES = 2
 """Multiplications of a result in the output stage, each a visit of a vector lane: by its row's scale and its
 column's."""
-Activity = tuple[tuple[str, tuple[tuple[tuple[str, str], int], ...]], ...]
+Activity = tuple[tuple[str, tuple[tuple[tuple[str, str], int | Fraction], ...]], ...]
 """Counted thing -> ((component, event), times), as tuples, so that a plan can be hashed."""
 ORDERS = ("nmk", "mnk", "nkm", "mkn", "knm", "kmn")
 
@@ -120,6 +121,8 @@ class Plan:
     """Lanes of the vector unit, which scales and rounds results while they are written back."""
     vector_visits: int
     """Visits of vector lanes before the array starts: sums for zero points, what the PEs want prepared."""
+    fused_visits: int
+    """Visits that the operation before makes on its way: they cost energy and no time."""
     by_codes: bool
     """Time depends on the codes: tiles are whole blocks of what a fold holds, and whole steps."""
     clock_gating: bool

@@ -103,6 +103,7 @@ def _untiled(gemm: Gemm, accelerator: Accelerator, weights: Format, activations:
         slots=slots,
         vector_lanes=accelerator.vector.lanes,
         vector_visits=visits,
+        fused_visits=ceil(values * pe.fused_passes(weights, activations)),
         by_codes=pe.data_timing(weights, activations) is not None,
         clock_gating=accelerator.array.clock_gating,
         activity=tuple(

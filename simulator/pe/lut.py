@@ -101,6 +101,14 @@ class LutPE(TablePE):
     def vector_passes(self, weights: Format, activations: Format) -> Fraction:
         return self.table_passes(activations) if self.precompute == "unfused" else Fraction(0)
 
+    def fused_passes(self, weights: Format, activations: Format) -> Fraction:
+        return self.table_passes(activations) if self.precompute == "fused" else Fraction(0)
+
+    @property
+    def rows_take(self) -> Side | None:
+        """Tables of activations stand beside the rows."""
+        return "activations"
+
     def hardware(
         self, *, rows: int, cols: int, stationary: Stationary, doubled: bool, pairs: Sequence[Pair]
     ) -> tuple[Component, ...]:

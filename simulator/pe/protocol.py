@@ -210,8 +210,17 @@ class ProcessingElement(Protocol):
         """Time that depends on the codes; None: `timing` says all."""
         ...
 
+    @property
+    def rows_take(self) -> Side | None:
+        """The operand that must enter at the rows of the array; None: either."""
+        ...
+
     def vector_passes(self, weights: Format, activations: Format) -> Fraction:
         """Visits of a vector lane per activation value before the array starts (tables, alignment); 0: none."""
+        ...
+
+    def fused_passes(self, weights: Format, activations: Format) -> Fraction:
+        """The same where the operation before does them on its way: energy, but no time of their own."""
         ...
 
     def partial_bits(self, weights: Format, activations: Format) -> int:
@@ -239,9 +248,9 @@ class ProcessingElement(Protocol):
 
     def activity(
         self, weights: Format, activations: Format, *, stationary: Stationary
-    ) -> Mapping[str, Mapping[tuple[str, str], int]]:
+    ) -> Mapping[str, Mapping[tuple[str, str], int | Fraction]]:
         """For each of `COUNTED` the events that it makes: {(component, event): times}. Events are those of `hardware`
-        for this pair; what is left out costs nothing."""
+        for this pair; what is left out costs nothing. A fraction is an event that happens once in so many."""
         ...
 
     def function(self, weights: Format, activations: Format) -> Function:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+import simulator as sim
 import simulator.pe
 from simulator.arch import load_accelerator
 from simulator.errors import InputError
@@ -48,3 +49,26 @@ def test_a_broken_entry_point_is_named(monkeypatch: pytest.MonkeyPatch, value: s
     pe = {"family": "theirs", "weights": ["int8"], "activations": ["int8"]}
     with pytest.raises(InputError, match=rf"entry point theirs.*{told}"):
         load_accelerator({**BASE, "pe": pe})
+
+
+def test_tables_beside_the_rows_need_activations_there() -> None:
+    changes = {"array.rows_hold": "n"}
+    with pytest.raises(InputError, match=r"array\.rows_hold: lut takes activations at the rows.*allowed: m"):
+        load_accelerator("lut_tensor_core", changes)
+
+
+def test_what_the_operation_before_does_on_its_way_costs_energy_and_no_time() -> None:
+    fused, unfused = (
+        sim.gemm(512, 4096, 64, arch="lut_tensor_core", **{"pe.precompute": how})
+        for how in ("fused", "unfused")
+    )
+    energies = [report.energy_by_component_pj["vector"] for report in (fused, unfused)]
+    assert fused.cycles_by_cause["vector"] < unfused.cycles_by_cause["vector"]
+    dynamic = [
+        sum(
+            entry.energy_pj for entry in report.layer_reports[0].entries if entry[:2] == ("vector", "operate")
+        )
+        for report in (fused, unfused)
+    ]
+    assert dynamic[0] == dynamic[1] > 0
+    assert energies[0] < energies[1]

@@ -401,7 +401,9 @@ def test_a_step_takes_a_cycle_for_each_bit_of_the_weights(bits: int) -> None:
 def test_making_tables_takes_passes_of_the_vector_unit_unless_they_are_fused() -> None:
     weights = get_format("int4")
     assert lut(precompute="unfused").vector_passes(weights, get_format("int8")) == Fraction(14, 4)
-    assert lut(precompute="fused").vector_passes(weights, get_format("int8")) == 0
+    fused = lut(precompute="fused")
+    assert fused.vector_passes(weights, get_format("int8")) == 0
+    assert fused.fused_passes(weights, get_format("int8")) == Fraction(14, 4)
     floats = lut(precompute="unfused", activations="fp16", accumulator="fp32", table_quantization="int8")
     assert floats.vector_passes(weights, FP16_FORMAT) == Fraction(14 + 8 + 8 + 1, 4)
 
