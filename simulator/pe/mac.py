@@ -60,6 +60,21 @@ class MacPE(PE):
         return self
 
     @model_validator(mode="after")
+    def _elements_have_significands(self) -> MacPE:
+        # Families behind a decoder share these parameters, and take tables.
+        tables = [
+            name
+            for name in (*self.weights, *self.activations)
+            if element_format(name).element.kind == "table"
+        ]
+        if self.family == "mac" and tables:
+            raise InputError(
+                f"codes of {tables[0]} are looked up in a table; PEs behind a decoder take them",
+                allowed="integers and floats, or family dequantize",
+            )
+        return self
+
+    @model_validator(mode="after")
     def _second_level_has_a_first(self) -> MacPE:
         if self.promote_every and self.held.float_format is None:
             raise InputError(

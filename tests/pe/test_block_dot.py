@@ -527,7 +527,8 @@ def test_what_fp8_costs_over_int8_is_decided_by_alignment_and_accumulator() -> N
         area(block_dot(lanes_per_alignment=cluster, align_window=24)) / int8 for cluster in (32, 8, 4, 2, 1)
     ]
     assert by_cluster == sorted(by_cluster)
-    assert 1.13 < by_cluster[0] < 2.83
+    assert 1.3 < by_cluster[0] < 1.6
+    assert 9 < by_cluster[-1] < 10
     by_window = [area(block_dot(align_window=window)) / int8 for window in (8, 13, 24, 32)]
     assert by_window == sorted(by_window)
     by_exponent = [

@@ -85,6 +85,7 @@ def test_a_pair_outside_the_lists_is_refused_with_what_is_taken() -> None:
         ({"accumulator": "int32", "promote_every": 4}, "promote_every"),
         ({"weights": "int4_g128"}, "weights"),
         ({"weights": "int99"}, "weights"),
+        ({"weights": "flint4"}, "looked up in a table"),
         ({"lanes": 0}, "lanes"),
         ({"lane": 1}, "lane"),
         ({"weights": []}, "weights"),
