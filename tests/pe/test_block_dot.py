@@ -561,7 +561,7 @@ def logic_cost(element: str, format: str, **parameters: Any) -> tuple[float, flo
 
 
 def test_costs_beside_chen_et_al_are_those_of_the_documentation() -> None:
-    """docs/processing-elements/block_scaled.md, against arXiv 2510.25602, table 7: 0.79 and 0.63, 0.54 and 0.55, 0.38
+    """docs/processing-elements/block-scaled.md, against arXiv 2510.25602, table 7: 0.79 and 0.63, 0.54 and 0.55, 0.38
     and 0.34."""
     area, energy = logic_cost("fp8_e4m3", "mxfp8_e4m3", scales="e8m0", align_window=22)
     for element, format, more, expected in (
