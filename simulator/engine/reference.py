@@ -26,7 +26,7 @@ from simulator.engine.outputs import Operands, Outputs
 from simulator.engine.program import ACTIVATIONS, OUTPUTS, START, WEIGHTS, Transfer, Visit, program, visits
 from simulator.engine.record import LayerRecord, Run
 from simulator.engine.registers import Departure
-from simulator.engine.streams import DataRun, counts_terms, pieces_of, step_words, streams
+from simulator.engine.streams import DataRun, counts_terms, pieces_of, step_floors, step_words, streams
 from simulator.mapping.plan import Plan, Step
 from simulator.pe.protocol import Scales, Side
 
@@ -185,9 +185,7 @@ class _Machine:
     ) -> tuple[list[int], list[int]]:
         """When the steps of a fold enter the PEs, and how long its stream is at each limit, from its codes."""
         assert self.data is not None
-        plan, demand = self.plan, self.plan.demand
-        r, c = rows.stop - rows.start, cols.stop - cols.start
-        speed = demand.intervals(plan.array, r, c, chunk)
+        plan = self.plan
         pieces = pieces_of(chunk, low, plan.array.lanes)
         sides: dict[str, Vector] = {}
         terms: dict[str, Vector] = {}
@@ -197,7 +195,7 @@ class _Machine:
             sides[side] = step_words(codes, pieces, plan.array.lanes)
         self.terms += int((terms["weights"].astype(object) * terms["activations"]).sum())
         limits = []
-        for floor in (1, demand.decode("weights"), speed.stream_weights, speed.stream_full):
+        for floor in step_floors(plan, rows.stop - rows.start, cols.stop - cols.start, chunk):
             ends = self.data.timing.ends(sides["activations"], sides["weights"], floor)
             limits.append(int(ends[-1]))
         return [int(end) - 1 for end in ends], limits
@@ -269,7 +267,7 @@ class _Machine:
             return
         flow = self.plan.array.dataflow
         rows = self.streamed(fold) if flow.preloads else fold.rows
-        values = np.empty((rows.stop - rows.start, fold.c), self.outputs.operands.function.dtype)
+        values = np.empty((rows.stop - rows.start, fold.c), object)
         for (row, col), value in fold.results.items():
             values[row, col] = value
         m, n = (rows, fold.cols) if flow.cols_hold == "n" else (fold.cols, rows)

@@ -17,7 +17,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Literal, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -138,8 +138,9 @@ class Function(Protocol):
         ...
 
     @property
-    def dtype(self) -> np.dtype[np.int64] | np.dtype[np.object_]:
-        """int64 where operands and sums fit, else Python integers."""
+    def dtype(self) -> np.dtype[Any]:
+        """Of operands and state: int64 where all fit, float64 where it holds every value exactly, else object (Python
+        integers). Results are integers whatever it is."""
         ...
 
     @property
