@@ -6,7 +6,7 @@ along m or n; the time of a fold follows from one block of activations and one o
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
@@ -168,6 +168,12 @@ def _bounds(steps: list[int]) -> Cycles:
     return np.concatenate(([0], np.cumsum(steps))).astype(np.int64)
 
 
+def step_floors(plan: Plan, r: int, c: int, chunk: KChunk) -> tuple[int, int, int, int]:
+    """By limit, the cycles that a step of a fold of r rows and c columns takes at least, whatever its codes."""
+    by_port = plan.demand.intervals(replace(plan.array, initiation_interval=1), r, c, chunk)
+    return 1, by_port.stream_rescaled, by_port.stream_weights, by_port.stream_full
+
+
 def _floors(plan: Plan, chunks: list[KChunk]) -> Cycles:
     """(LEVELS, m blocks, n blocks, chunks): cycles that a step takes at least."""
     flow, array = plan.array.dataflow, plan.array
@@ -184,9 +190,7 @@ def _floors(plan: Plan, chunks: list[KChunk]) -> Cycles:
         for j, c in enumerate(cols):
             for k, chunk in enumerate(chunks):
                 if (r, c, chunk) not in known:
-                    speed = plan.demand.intervals(array, r, c, chunk)
-                    own = (1, plan.demand.decode("weights"), speed.stream_weights, speed.stream_full)
-                    known[r, c, chunk] = own
+                    known[r, c, chunk] = step_floors(plan, r, c, chunk)
                 floors[:, i, j, k] = known[r, c, chunk]
     return floors if flow.rows_hold == "m" else floors.swapaxes(1, 2)
 
