@@ -14,15 +14,23 @@ from simulator.errors import InputError, nearest
 
 FAMILIES = {
     "bit_plane": ("simulator.pe.bit_plane", "BitPlanePE"),
+    "bitlet": ("simulator.pe.bitlet", "BitletPE"),
     "bitmod": ("simulator.pe.bitmod", "BitModPE"),
+    "bitvert": ("simulator.pe.bitvert", "BitVertPE"),
+    "bitwave": ("simulator.pe.bitwave", "BitWavePE"),
     "block_dot": ("simulator.pe.block_dot", "BlockDotPE"),
     "dequantize": ("simulator.pe.dequantize", "DequantizePE"),
     "figlut": ("simulator.pe.figlut", "FiglutPE"),
+    "laconic": ("simulator.pe.laconic", "LaconicPE"),
+    "loom": ("simulator.pe.loom", "LoomPE"),
     "lut": ("simulator.pe.lut", "LutPE"),
     "figna": ("simulator.pe.figna", "FignaPE"),
     "mac": ("simulator.pe.mac", "MacPE"),
     "mixpe": ("simulator.pe.mixpe", "MixPE"),
+    "pragmatic": ("simulator.pe.pragmatic", "PragmaticPE"),
+    "shapeshifter": ("simulator.pe.shapeshifter", "ShapeShifterPE"),
     "shift_cast": ("simulator.pe.shift_cast", "ShiftCastPE"),
+    "stripes": ("simulator.pe.stripes", "StripesPE"),
     "ternary": ("simulator.pe.ternary", "TernaryPE"),
     "two_level": ("simulator.pe.two_level", "TwoLevelPE"),
 }

@@ -115,6 +115,20 @@ def lane_terms(integers: Integers, *, recoding: Recoding = "none") -> Cycles:
     return most.reshape(*outer, steps, lanes)
 
 
+def value_terms(integers: Integers, *, recoding: Recoding = "none") -> Cycles:
+    """`terms.term_counts`; same shape."""
+    narrow = _narrow(integers)
+    if narrow is None:
+        return term_counts(integers, recoding)
+    patterns = np.ascontiguousarray(narrow).view(f"u{narrow.itemsize}")
+    return np.take(_term_table(narrow.dtype.str[1:], recoding), patterns)
+
+
+def value_ones(integers: Integers, *, bits: int) -> Cycles:
+    """Ones of each value's two's complement of up to 16 bits; same shape."""
+    return np.take(_term_table("u2", "none"), integers.astype(np.int64) & (1 << bits) - 1)
+
+
 def step_streams(cycles: Integers, bounds: Counts, floor: int) -> Counts:
     """Last of `sync.step_ends` for each fold and chunk: (folds, chunks) from (folds, steps). Chunk i is the steps
     bounds[i] to bounds[i + 1], at least one."""
