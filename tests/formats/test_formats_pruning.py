@@ -111,6 +111,31 @@ def test_a_weight_is_known_from_its_bits_and_its_groups_byte(
     np.testing.assert_array_equal(decode(element, found.codes, chosen), found.weights)
 
 
+@settings(max_examples=60, deadline=None)
+@given(weights=groups, columns=st.integers(1, 6), seed=st.integers(0, 2**32 - 1))
+def test_half_of_a_group_adds_up_to_any_of_its_columns(weights: np.ndarray, columns: int, seed: int) -> None:
+    """BBS, MICRO 2024: sum of a b = sum of a - sum of a (1 - b), whichever of b and 1 - b has fewer ones; and the
+    group's constant times the sum of a."""
+    activations = np.random.default_rng(seed).integers(-128, 128, weights.shape[1])
+    found = prune(weights, "bbs_avg", columns, 8)
+    element = element_of("bbs_avg", columns)
+    for row, stored in enumerate(found.codes):
+        for group, first in enumerate(range(0, len(stored), 8)):
+            a, codes = activations[first : first + 8], stored[first : first + 8].astype(int)
+            places = [0, *(1 << place for place in range(8 - columns))]
+            selectors = np.full(len(places), found.selectors[row, group])
+            constant, *of_bits = decode(element, np.array(places), selectors)
+            total = constant * a.sum()
+            for place, worth in enumerate(of_bits):
+                bits = codes >> place & 1
+                invert = 2 * bits.sum() > len(bits)
+                added = (1 - bits if invert else bits).astype(bool)
+                assert 2 * added.sum() <= len(bits)
+                part = a.sum() - a[added].sum() if invert else a[added].sum()
+                total += (worth - constant) * part
+            assert total == (a * found.weights[row, first : first + 8]).sum()
+
+
 @settings(max_examples=30, deadline=None)
 @given(weights=groups, columns=st.integers(1, 6))
 def test_the_compiled_search_finds_the_same_constant(weights: np.ndarray, columns: int) -> None:

@@ -107,6 +107,36 @@ def test_laconics_slowest_product_is_that_of_a_lanes_most_terms(a: np.ndarray, w
     assert (found == every.max(axis=(0, 1, 3))).all()
 
 
+@given(a=operands, w=operands)
+def test_more_lanes_rows_or_columns_never_make_products_faster(a: np.ndarray, w: np.ndarray) -> None:
+    """Both operands by terms, and by widths."""
+    steps, lanes = min(a.shape[1], w.shape[1]), min(a.shape[2], w.shape[2])
+    a, w = a[:, :steps, :lanes], w[:, :steps, :lanes]
+
+    def by_terms(a: np.ndarray, w: np.ndarray) -> np.ndarray:
+        return sync.product_cycles(sync.lane_terms(a), sync.lane_terms(w))
+
+    def by_widths(a: np.ndarray, w: np.ndarray) -> np.ndarray:
+        return sync.product_cycles(*(sync.group_widths(x, signed=True).max(axis=0) for x in (a, w)))
+
+    for rule in (by_terms, by_widths):
+        all_of_them = rule(a, w)
+        assert (all_of_them >= rule(a[..., :1], w[..., :1])).all()
+        assert (all_of_them >= rule(a[:1], w)).all()
+        assert (all_of_them >= rule(a, w[:1])).all()
+
+
+@given(operand=operands, bits=st.integers(0, 5))
+def test_no_step_takes_more_cycles_than_its_values_have_bits(operand: np.ndarray, bits: int) -> None:
+    """Essential bits, unrecoded: of an operand by terms, by columns, and of both."""
+    most = np.array([[max(1, *(abs(int(x)).bit_length() for x in step)) for step in v] for v in operand])
+    fits = int(most.max())
+    assert (sync.two_stage_cycles(operand, first_stage_bits=bits) <= most).all()
+    assert (sync.bitwave_cycles(operand) <= most).all()
+    terms = sync.lane_terms(operand)
+    assert (sync.product_cycles(terms, terms) <= fits**2).all()
+
+
 @pytest.mark.parametrize(("p", "q"), [(1, 1), (4, 8), (8, 8), (3, 5)])
 def test_bit_planes_of_p_and_q_bits_take_p_times_q(p: int, q: int) -> None:
     a, w = np.full((1, 3, 2), 2**p - 1), np.full((1, 3, 2), 2**q - 1)

@@ -41,6 +41,7 @@ def test_cycles_traffic_and_energy_equal_the_released_simulator(row) -> None:
     )
     assert totals.energy_onchip_uj(design) == pytest.approx(float(row["e_onchip_uJ"]), abs=0.01)
     assert totals.energy_dram_uj == pytest.approx(float(row["e_dram_uJ"]), abs=0.01)
+    assert totals.energy_dram_uj == pytest.approx(totals.dram_bits * 18.75e-6, rel=1e-15)
 
 
 def test_every_model_phase_and_design_has_cycles_and_both_energies_under_the_exact_keys(claims) -> None:
