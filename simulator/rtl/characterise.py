@@ -3,7 +3,8 @@
 For each unit: synthesis, area and leakage of its cells, shortest period, energy of a cycle on streams of operands, and,
 before any figure counts, a proof that the gates put out what the PE's function says. How the measured cycle is spread
 over the PE's events: ``mac`` is the combinational energy (timed) of a lane, ``step`` that of registers and clock,
-``idle`` the clock alone while nothing changes, ``group`` what new scales add.
+``idle`` the clock alone while nothing changes, ``group`` what new scales add to such a cycle,
+``preload`` what a new word of the stationary operand adds.
 """
 
 from __future__ import annotations
@@ -21,12 +22,14 @@ from pathlib import Path
 
 from simulator.errors import InputError
 from simulator.hardware.table import AREA, COLUMNS, DELAY, ENERGY, LEAKAGE, param_key, param_text
+from simulator.pe.base import pair_name
+from simulator.pe.protocol import Pair
 from simulator.rtl.cells import CellSet
 from simulator.rtl.gates import Activity, simulate
 from simulator.rtl.liberty import Library, read_library
 from simulator.rtl.network import Conditions, Network
 from simulator.rtl.proof import codes_of_bits, expected_sums, sums_of_codes
-from simulator.rtl.stimulus import operands
+from simulator.rtl.stimulus import STIMULI, operands
 from simulator.rtl.synthesis import RELAXED_PS, TIME_LIMIT_S, synthesise, tools
 from simulator.rtl.timing import shortest_period_ps
 from simulator.rtl.unit import Unit
@@ -140,7 +143,9 @@ class Characteriser:
             )
         network = Network(netlist, self.cells, self.conditions)
         prove(unit, network)
-        kinds = ("gaussian", "uniform", "zero") + (("scales",) if unit.scale else ())
+        kinds = ["gaussian", "uniform", "zero"]
+        kinds += ["rescale"] if unit.scale else []
+        kinds += ["preload"] if unit.stationary != "outputs" else []
         return Figures(
             unit=unit.name,
             area_um2=network.area_um2,
@@ -150,7 +155,11 @@ class Characteriser:
             cells=len(netlist.cells),
             flops=len(network.registers),
             rtl_sha256=netlist.rtl_hash,
-            energy={kind: measure(unit, network, kind) for kind in kinds},
+            energy={
+                _stimulus(unit, kind, pair): measure(unit, network, kind, pair)
+                for pair in unit.pairs
+                for kind in kinds
+            },
         )
 
     def source(self, figures: Figures) -> str:
@@ -167,24 +176,40 @@ class Characteriser:
             f"no wires{without}"
         )
 
-    def rows(self, unit: Unit, figures: Figures) -> Iterator[dict[str, str]]:
-        """The unit's rows of a cost table."""
-        component = unit.component()
-        cycles = stimulus_cycles(unit)
-        gaussian, zero = figures.energy["gaussian"], figures.energy["zero"]
-        stimulus = f"Gaussian operands, {cycles} cycles"
-        events = {
+    def _event(self, unit: Unit, figures: Figures, event: str) -> tuple[float, str]:
+        """(fJ, note) of an event of the PE's component: its name is what is counted, then the pair of formats."""
+        what, _, of = event.partition(" ")
+        pair = next((pair for pair in unit.pairs if of.startswith(pair_name(pair))), unit.pairs[0])
+        energy = {
+            kind: figures.energy[name]
+            for kind in STIMULI
+            if (name := _stimulus(unit, kind, pair)) in figures.energy
+        }
+        gaussian, idle = energy["gaussian"], energy["zero"].clock_fj
+        stimulus = f"Gaussian operands, {stimulus_cycles(unit)} cycles"
+        without = gaussian.combinational_glitch_free_fj / unit.lanes
+        found: dict[str, tuple[float, str]] = {
             "mac": (
                 gaussian.combinational_timed_fj / unit.lanes,
-                f"gates with glitches, of a lane; {gaussian.combinational_glitch_free_fj / unit.lanes:.4g} fJ without; "
-                + stimulus,
+                f"gates with glitches, of a lane ({without:.4g} fJ without); {stimulus}",
             ),
             "step": (gaussian.register_fj + gaussian.clock_fj, f"registers and clock pins; {stimulus}"),
-            "idle": (zero.clock_fj, "clock pins while no operand changes"),
+            "idle": (idle, "clock pins while no operand changes"),
         }
-        if unit.scale:
-            new = figures.energy["scales"].total_fj - gaussian.total_fj
-            events["group"] = (new, f"what new scales every cycle add; {stimulus}")
+        if "rescale" in energy:
+            new = energy["rescale"].total_fj - idle
+            found["group"] = (new, f"what new scales add to an idle cycle; {stimulus}")
+        if "preload" in energy:
+            loaded = (energy["preload"].total_fj - idle) / unit.lanes
+            found["preload"] = (loaded, f"what a new word adds to an idle cycle; {stimulus}")
+        if what not in found or found[what][0] <= 0:
+            raise InputError(
+                f"no energy was measured for event {event!r} of {unit.name}", allowed=", ".join(found)
+            )
+        return found[what]
+
+    def rows(self, unit: Unit, figures: Figures) -> Iterator[dict[str, str]]:
+        """The unit's rows of a cost table."""
         about = (
             f"{figures.cells} cells; registers {figures.register_area_um2:.6g} um2 ({figures.flops} flops), "
             f"rest {figures.combinational_area_um2:.6g} um2"
@@ -199,36 +224,37 @@ class Characteriser:
                 "shortest clock period: longest path from flop to flop, setup included",
             ),
         ]
-        for event in component.events:
-            what = event.partition(" ")[0]
-            if what not in events or events[what][0] <= 0:
-                raise InputError(
-                    f"no energy was measured for event {event!r} of {unit.name}", allowed=", ".join(events)
-                )
-            quantities.append((ENERGY, event, events[what][0] / 1000, events[what][1]))
-        for quantity, event, value, note in quantities:
-            yield {
-                "kind": component.kind,
-                "params": param_text(param_key(component.kind, component.params)),
-                "quantity": quantity,
-                "event": event,
-                "value": f"{value:.6g}",
-                "node_nm": "" if self.node_nm is None else f"{self.node_nm:g}",
-                "vdd": f"{self.library.vdd:g}",
-                "temperature_c": f"{self.library.temperature_c:g}",
-                "quality": "synthesised",
-                "source": self.source(figures),
-                "note": f"{unit.name}: {note}",
-            }
+        for component in unit.components():
+            energies = ((event, *self._event(unit, figures, event)) for event in component.events)
+            events = [(ENERGY, event, energy / 1000, note) for event, energy, note in energies]
+            for quantity, event, value, note in (*quantities, *events):
+                yield {
+                    "kind": component.kind,
+                    "params": param_text(param_key(component.kind, component.params)),
+                    "quantity": quantity,
+                    "event": event,
+                    "value": f"{value:.6g}",
+                    "node_nm": "" if self.node_nm is None else f"{self.node_nm:g}",
+                    "vdd": f"{self.library.vdd:g}",
+                    "temperature_c": f"{self.library.temperature_c:g}",
+                    "quality": "synthesised",
+                    "source": self.source(figures),
+                    "note": f"{unit.name}: {note}",
+                }
+
+
+def _stimulus(unit: Unit, kind: str, pair: Pair) -> str:
+    """The name of a stimulus; of pairs that are not the widest with theirs."""
+    return kind if pair == unit.pairs[0] else f"{kind} {pair_name(pair)}"
 
 
 def stimulus_cycles(unit: Unit) -> int:
     return max(CYCLES // unit.lanes, _FEWEST_CYCLES)
 
 
-def measure(unit: Unit, network: Network, kind: str) -> Energy:
+def measure(unit: Unit, network: Network, kind: str, pair: Pair | None = None) -> Energy:
     """Energy of a mean cycle on a stimulus; the cycles until the accumulator sees operands are not counted."""
-    stream = operands(unit, kind, stimulus_cycles(unit))
+    stream = operands(unit, kind, stimulus_cycles(unit), pair=pair)
     activity: Activity = simulate(network, stream.ports(unit), skip=unit.latency)
     return Energy(
         activity.combinational_fj,
@@ -240,10 +266,15 @@ def measure(unit: Unit, network: Network, kind: str) -> Energy:
 
 def prove(unit: Unit, network: Network) -> None:
     """The gates against the PE's function on Gaussian operands. An AssertionError is a bug of this room."""
-    stream = operands(unit, "scales", _PROVED_CYCLES, seed=1)
+    for pair in unit.pairs:
+        _prove_pair(unit, network, pair)
+
+
+def _prove_pair(unit: Unit, network: Network, pair: Pair) -> None:
+    stream = operands(unit, "scales", _PROVED_CYCLES, seed=1, pair=pair)
     settled = simulate(network, stream.ports(unit), timed=False).outputs["out"]
     got = sums_of_codes(unit.held, codes_of_bits(settled))[unit.latency :]
-    wanted = expected_sums(unit, stream)[: len(got)]
+    wanted = expected_sums(unit, stream, pair)[: len(got)]
     if got != wanted:
         cycle = next(cycle for cycle, pair in enumerate(zip(got, wanted, strict=True)) if pair[0] != pair[1])
         raise AssertionError(f"{unit.name}: gates give {got[cycle]}, not {wanted[cycle]}, in cycle {cycle}")

@@ -188,8 +188,11 @@ def run_cycles(
     start_net = np.zeros(flops * pins_out + len(input_nets), np.int64)
     start_at = np.zeros(flops * pins_out + len(input_nets), np.int64)
     slots = 1
-    if timed:
-        slots += max(pin_ticks.max(), flop_ticks.max())
+    for pin in range(len(pin_ticks)):
+        slots = max(slots, pin_ticks[pin, 0] + 1, pin_ticks[pin, 1] + 1)
+    for flop in range(flops):
+        for out in range(pins_out):
+            slots = max(slots, flop_ticks[flop, out, 0] + 1, flop_ticks[flop, out, 1] + 1)
     for cycle in range(cycles):
         counted = 1.0 if cycle >= skip else 0.0
         before[:] = value

@@ -103,8 +103,10 @@ def simulate(
     for name, nets in network.outputs.items():
         outputs[name] = settled[:, at : at + len(nets)]
         at += len(nets)
-    means = (float(spent / counted) for spent in (free[0], late[0], late[1], late[2]))
-    return Activity(*means, outputs)
+    free_fj, late_fj, register_fj, clock_fj = (
+        float(spent / counted) for spent in (free[0], late[0], late[1], late[2])
+    )
+    return Activity(free_fj, late_fj, register_fj, clock_fj, outputs)
 
 
 def _arrays(network: Network) -> _Arrays:

@@ -7,6 +7,13 @@ Ports, sampled at the rising edge of ``clk``; there is no reset::
     first            the products of this cycle begin a new sum
     out              the accumulator: two's complement, or the code of the floating-point format
 
+With two accumulators ``out`` is the second one, which takes the sum when ``first`` ends it. With a stationary operand
+there is no ``first``, but::
+
+    load             the port of the stationary operand is taken (into the second register, where there are two)
+    swap             with two registers: what was loaded before this cycle counts from this cycle on
+    partial          the sum that products are added to, `Unit.latency` - 1 cycles after their operands
+
 ``out`` holds the sum that includes an operand `Unit.latency` cycles after it was at the port. It is, bit for bit, what
 the PE's ``function`` says of finite codes; infinities and NaN are refused before a run. A cut is a rank of registers
 through the whole data path.
@@ -57,6 +64,9 @@ class UnitModule(Elaboratable):  # type: ignore[misc]
         self.a = Signal(unit.lanes * unit.activation.bits)
         self.w = Signal(unit.lanes * unit.weight.bits)
         self.first = Signal()
+        self.load = Signal()
+        self.swap = Signal()
+        self.partial = Signal(unit.held.bits)
         self._domain = ClockDomain("sync", reset_less=True)
         self.out = Signal(unit.held.bits)
         scale_bits = element_format(unit.scale).element.bits if unit.scale and unit.scale != "e8m0" else 8
@@ -65,14 +75,19 @@ class UnitModule(Elaboratable):  # type: ignore[misc]
 
     @property
     def ports(self) -> list[Signal]:
-        scales = [self.a_scale, self.w_scale] if self.unit.scale else []
-        return [self._domain.clk, self.a, self.w, *scales, self.first, self.out]
+        ports = [self._domain.clk, self.a, self.w, self.out]
+        if self.unit.scale:
+            ports += [self.a_scale, self.w_scale]
+        if self.unit.stationary == "outputs":
+            return [*ports, self.first]
+        return [*ports, self.load, self.partial, *([self.swap] if self.unit.doubled else [])]
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
         m.domains.sync = self._domain
         stages = _Stages(m, self.unit.cut_places[: self.unit.cuts])
-        live = {"first": stages.register(self.first, "first_q")}
+        streams = self.unit.stationary == "outputs"
+        live = {"first": stages.register(self.first, "first_q")} if streams else {}
         if self.unit.scale:
             live |= _scale(
                 m,
@@ -81,16 +96,34 @@ class UnitModule(Elaboratable):  # type: ignore[misc]
                 stages.register(self.w_scale, "w_scale_q"),
                 self._adder,
             )
-        a = stages.register(self.a, "a_q")
-        w = stages.register(self.w, "w_q")
+        a = self._operand(m, stages, self.a, "activations")
+        w = self._operand(m, stages, self.w, "weights")
         lanes = self.unit.lanes
         pairs = [(a.word_select(i, len(a) // lanes), w.word_select(i, len(w) // lanes)) for i in range(lanes)]
-        if self.unit.held.float_format is None:
-            accumulated = _accumulate_integers(m, self.unit, stages, pairs, live, self._adder)
-        else:
-            accumulated = _accumulate_float(m, self.unit, stages, pairs, live, self._adder)
-        m.d.comb += self.out.eq(accumulated)
+        held = Signal(self.unit.held.bits, name="accumulator", reset_less=True)
+        live["before"] = held if streams else self.partial
+        accumulate = _accumulate_integers if self.unit.held.float_format is None else _accumulate_float
+        total, first = accumulate(m, self.unit, stages, pairs, live, self._adder)
+        m.d.sync += held.eq(total)
+        m.d.comb += self.out.eq(held)
+        if streams and self.unit.doubled:
+            finished = Signal(len(held), reset_less=True)
+            m.d.sync += finished.eq(Mux(first, held, finished))
+            m.d.comb += self.out.eq(finished)
         return m
+
+    def _operand(self, m: Module, stages: _Stages, port: Signal, side: str) -> Value:
+        """The register of a streamed operand, or those of the stationary one."""
+        if self.unit.stationary != side:
+            return stages.register(port, f"{side}_q")
+        held = Signal(len(port), name=f"{side}_held", reset_less=True)
+        if not self.unit.doubled:
+            m.d.sync += held.eq(Mux(self.load, port, held))
+            return held
+        waiting = Signal(len(port), name=f"{side}_next", reset_less=True)
+        m.d.sync += waiting.eq(Mux(self.load, port, waiting))
+        m.d.sync += held.eq(Mux(self.swap, waiting, held))
+        return held
 
 
 def _operand(element: Element, code: Value) -> tuple[Value, Value, Value]:
@@ -207,10 +240,10 @@ def _accumulate_integers(
     pairs: Pairs,
     live: dict[str, Value],
     adder: FullAdder,
-) -> Value:
-    """The accumulator is one more row of the tree, unless a cut lies between."""
+) -> tuple[Value, Value]:
+    """(what the accumulator takes, the flag of a new sum): one more row of the tree, unless a cut lies between."""
     bits = unit.held.bits
-    held = Signal(bits, name="accumulator", reset_less=True)
+    before = live.pop("before")
     split = "tree" in stages.taken
     columns, live = _columns(m, unit, stages, pairs, live, adder, None if split else bits)
     if split:
@@ -218,9 +251,14 @@ def _accumulate_integers(
         columns = Columns(bits)
         is_signed = unit.weight.kind != "uint"
         (columns.add_signed if is_signed else columns.add_unsigned)(live["sum"])
-    columns.add_unsigned(named(m, held & ~live["first"].replicate(bits), "before"))
-    m.d.sync += held.eq(columns.total(m, adder))
-    return held
+    first = live.get("first", C(0, 1))
+    columns.add_unsigned(_kept(m, before, first))
+    return columns.total(m, adder), first
+
+
+def _kept(m: Module, before: Value, first: Value) -> Value:
+    """The sum so far, zero where a new one begins."""
+    return named(m, before & ~first.replicate(len(before)), "before")
 
 
 def _scale(m: Module, unit: Unit, a: Value, w: Value, adder: FullAdder) -> dict[str, Value]:
@@ -243,10 +281,11 @@ def _accumulate_float(
     pairs: Pairs,
     live: dict[str, Value],
     adder: FullAdder,
-) -> Value:
-    """The sum of the lanes, scaled, into a floating-point accumulator with one rounding."""
+) -> tuple[Value, Value]:
+    """(what the accumulator takes, the flag of a new sum): the sum of the lanes, scaled, and one rounding."""
     to = unit.held.float_format
     assert to is not None
+    before = live.pop("before")
     exponent = unit.weight.quantum_exponent + unit.activation.quantum_exponent
     if unit.lanes == 1 and not unit.is_integer:
         live = stages.cut("multiply", _float_products(m, unit, pairs, live, adder))
@@ -270,7 +309,5 @@ def _accumulate_float(
             element = element_format(unit.scale).element
             exponent += 2 * (element.quantum_exponent - 1)
             magnitude = product(m, magnitude, live["scale_product"], adder)
-    held = Signal(to.bits, name="accumulator", reset_less=True)
-    before = named(m, held & ~live["first"].replicate(to.bits), "before")
-    m.d.sync += held.eq(fused_add(m, to, before, sign, magnitude, own, exponent))
-    return held
+    first = live.get("first", C(0, 1))
+    return fused_add(m, to, _kept(m, before, first), sign, magnitude, own, exponent), first

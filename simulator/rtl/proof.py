@@ -8,7 +8,7 @@ import numpy.typing as npt
 from simulator.formats.element import decode_integers
 from simulator.pe.accumulator import Accumulator
 from simulator.pe.elements import element_format
-from simulator.pe.protocol import Scales
+from simulator.pe.protocol import Pair, Scales
 from simulator.rtl.stimulus import Codes, Operands
 from simulator.rtl.unit import Unit
 
@@ -17,23 +17,31 @@ _SCALE_EXPONENT = -149
 _E8M0_BIAS = 127
 
 
-def expected_sums(unit: Unit, stream: Operands) -> list[int]:
-    """The accumulator after each cycle's operands, as the PE's function holds it.
+def expected_sums(unit: Unit, stream: Operands, pair: Pair | None = None) -> list[int]:
+    """What the port shows after each cycle's operands, of the formats ``pair``, as integers of the PE's function.
 
     Raises InputError where a sum overflows the accumulator's format: the hardware's answer is then undefined.
     """
-    function = unit.pe.function(unit.format_of(unit.weights), unit.format_of(unit.activations))
-    activations, _ = decode_integers(unit.activation, stream.activations)
-    weights, _ = decode_integers(unit.weight, stream.weights)
+    weight_format, activation_format = pair or unit.pairs[0]
+    function = unit.pe.function(weight_format, activation_format)
+    activations, _ = decode_integers(activation_format.element, stream.activations)
+    weights, _ = decode_integers(weight_format.element, stream.weights)
     state = np.zeros((1, function.words), function.dtype)
-    sums = []
+    sums: list[int] = []
+    finished = [0]
     for cycle, first in enumerate(stream.first):
-        if first:
+        if stream.partials is not None:
+            (before,) = sums_of_codes(unit.held, [int(stream.partials[cycle]) & ((1 << unit.held.bits) - 1)])
+            state = np.array([[before]], function.dtype)
+        elif first:
+            finished.append(sums[-1] if sums else 0)
             state = np.zeros((1, function.words), function.dtype)
         scales = _scales(unit, stream, cycle)
         now = slice(cycle, cycle + 1)
         state = function.step(state, activations[now], weights[now], scales)
         sums.append(int(function.result(state)[0]))
+    if unit.doubled and stream.partials is None:
+        return [finished[count] for count in np.cumsum(stream.first)]
     return sums
 
 

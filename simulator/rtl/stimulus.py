@@ -5,9 +5,12 @@
               64 the values have a standard deviation of a quarter of that. Scales are one.
 ``uniform``   every finite code equally likely; exponents of scales around one.
 ``scales``    as gaussian, but every cycle with new scales around one.
+``rescale``   new scales every cycle, all operands zero.
+``preload``   a new stationary operand every cycle, the streamed one and the partial sums zero.
 ``zero``      all operands zero.
 
-The accumulator begins a new sum every 64th cycle.
+A new sum begins, or a new stationary operand counts, every 64th cycle. Partial sums that come from a neighbour are sums
+of 16 products of such operands.
 """
 
 from __future__ import annotations
@@ -18,13 +21,16 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from simulator.formats.element import Element, encode, patterns
+from simulator.formats.element import Element, decode, encode
+from simulator.pe.elements import element_format
+from simulator.pe.protocol import Pair
 from simulator.rtl.unit import Unit
 
 Codes = npt.NDArray[np.int64]
 
-STIMULI = ("gaussian", "uniform", "scales", "zero")
+STIMULI = ("gaussian", "uniform", "scales", "rescale", "preload", "zero")
 SUM_LENGTH = 64
+_PARTIAL_PRODUCTS = 16
 _FLOAT_SIGMA = 16.0
 _ONE = {"e8m0": 127, "fp8_e4m3": 0x38}
 _SPREAD = {"e8m0": 4, "fp8_e4m3": 16}
@@ -33,39 +39,91 @@ _SPREAD = {"e8m0": 4, "fp8_e4m3": 16}
 
 @dataclass(frozen=True)
 class Operands:
-    """Codes of every cycle: (cycles, lanes); scales (cycles,), absent where the unit has none."""
+    """Codes of every cycle: (cycles, lanes); the others (cycles,), absent where the unit has none."""
 
     activations: Codes
     weights: Codes
-    activation_scales: Codes | None
-    weight_scales: Codes | None
     first: npt.NDArray[np.bool_]
+    """A new sum begins, or another stationary operand counts."""
+    activation_scales: Codes | None = None
+    weight_scales: Codes | None = None
+    partials: Codes | None = None
+    """Codes of the accumulator's format, to which the products of this cycle are added."""
 
     def ports(self, unit: Unit) -> Mapping[str, npt.NDArray[np.uint8]]:
         """{port: (cycles, bits)}, lane 0 lowest."""
-        ports = {
-            "a": _bits(patterns(unit.activation, self.activations), unit.activation.bits),
-            "w": _bits(patterns(unit.weight, self.weights), unit.weight.bits),
-            "first": self.first[:, None].astype(np.uint8),
-        }
+        ports = {"a": self.activations, "w": self.weights}
         if self.activation_scales is not None and self.weight_scales is not None:
-            ports["a_scale"] = _bits(self.activation_scales[:, None], 8)
-            ports["w_scale"] = _bits(self.weight_scales[:, None], 8)
-        return ports
+            ports |= {"a_scale": self.activation_scales, "w_scale": self.weight_scales}
+        if self.partials is None:
+            ports["first"] = self.first.astype(np.int64)
+        else:
+            ports["partial"] = _later(self.partials, unit.latency - 1)
+            ports["load"] = self.first.astype(np.int64)
+            if unit.doubled:
+                held = "w" if unit.stationary == "weights" else "a"
+                ports["swap"] = ports["load"]
+                ports |= {name: _later(ports[name], -1) for name in ("load", held)}
+        widths = {"a": unit.activation.bits, "w": unit.weight.bits, "a_scale": 8, "w_scale": 8}
+        widths["partial"] = unit.held.bits
+        return {name: _bits(codes, widths.get(name, 1)) for name, codes in ports.items()}
 
 
-def operands(unit: Unit, kind: str, cycles: int, seed: int = 0) -> Operands:
-    """A stream of one of `STIMULI`; the same for the same arguments."""
+def operands(unit: Unit, kind: str, cycles: int, seed: int = 0, pair: Pair | None = None) -> Operands:
+    """A stream of one of `STIMULI`, in the formats of ``pair`` (the widest of the unit); the same for the same
+    arguments."""
     rng = np.random.default_rng([seed, kind == "uniform"])
-    activations, weights = (
-        _element_codes(element, kind, rng, (cycles, unit.lanes)) for element in (unit.activation, unit.weight)
-    )
+    weight, activation = (format.element for format in pair or unit.pairs[0])
+    shape = (cycles, unit.lanes)
+    zero = kind in ("zero", "rescale")
+    sides = {
+        "activations": _element_codes(activation, "zero" if zero else kind, rng, shape),
+        "weights": _element_codes(weight, "zero" if zero else kind, rng, shape),
+    }
     first = np.arange(cycles) % SUM_LENGTH == 0
+    if unit.stationary != "outputs":
+        if kind == "preload":
+            first[:] = True
+            streamed = "activations" if unit.stationary == "weights" else "weights"
+            sides[streamed] = np.zeros(shape, np.int64)
+        held = sides[unit.stationary][np.maximum.accumulate(np.where(first, np.arange(cycles), 0))]
+        if unit.doubled:
+            # What counts in the first cycle would have to be loaded before it.
+            held = np.where(np.cumsum(first)[:, None] > 1, held, 0)
+        sides[unit.stationary] = held
+        partials = np.zeros(cycles, np.int64)
+        if kind not in ("zero", "rescale", "preload"):
+            partials = _partials(unit, (weight, activation), kind, rng, cycles)
+        return Operands(**sides, first=first, partials=partials)
     if unit.scale is None:
-        return Operands(activations, weights, None, None, first)
-    one, spread = _ONE[unit.scale], _SPREAD[unit.scale] if kind in ("uniform", "scales") else 0
+        return Operands(**sides, first=first)
+    one, spread = _ONE[unit.scale], _SPREAD[unit.scale] if kind in ("uniform", "scales", "rescale") else 0
     a_scales, w_scales = (one + rng.integers(-spread, spread + 1, cycles) for _ in range(2))
-    return Operands(activations, weights, a_scales, w_scales, first)
+    return Operands(**sides, first=first, activation_scales=a_scales, weight_scales=w_scales)
+
+
+def _partials(
+    unit: Unit, elements: tuple[Element, Element], kind: str, rng: np.random.Generator, cycles: int
+) -> Codes:
+    values = [
+        decode(element, _element_codes(element, kind, rng, (cycles, _PARTIAL_PRODUCTS)))
+        for element in elements
+    ]
+    sums = (values[0] * values[1]).sum(axis=1)
+    if unit.held.float_format is not None:
+        codes: Codes = encode(element_format(unit.accumulator).element, sums).astype(np.int64)
+        return codes
+    exponent = sum(element.quantum_exponent for element in elements)
+    integers: Codes = np.ldexp(sums, -exponent).astype(np.int64)
+    return integers
+
+
+def _later(codes: Codes, cycles: int) -> Codes:
+    """The same that many cycles later (earlier where negative), zeros where there is nothing."""
+    moved = np.roll(codes, cycles, axis=0)
+    nothing = slice(None, cycles) if cycles > 0 else slice(len(codes) + cycles, None)
+    moved[nothing] = 0
+    return moved
 
 
 def _element_codes(element: Element, kind: str, rng: np.random.Generator, shape: tuple[int, int]) -> Codes:
@@ -86,8 +144,7 @@ def _element_codes(element: Element, kind: str, rng: np.random.Generator, shape:
     return encode(element, np.abs(values) if element.kind == "uint" else values).astype(np.int64)
 
 
-def _bits(codes: npt.NDArray[np.integer], width: int) -> npt.NDArray[np.uint8]:
-    """(cycles, lanes) -> (cycles, lanes * width)"""
-    places = np.arange(width, dtype=np.uint64)
-    spread = codes.astype(np.uint64)[..., None] >> places & np.uint64(1)
+def _bits(codes: Codes, width: int) -> npt.NDArray[np.uint8]:
+    """(cycles, lanes) or (cycles,) -> (cycles, lanes * width); two's complement of negative codes."""
+    spread = codes.astype(np.int64)[..., None] >> np.minimum(np.arange(width), 63) & 1
     return spread.reshape(len(codes), -1).astype(np.uint8)

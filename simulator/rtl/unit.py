@@ -1,14 +1,13 @@
 """Processing elements as hardware to be characterised: what one is, exactly.
 
-A `Unit` is one configuration of `simulator.pe.mac` or `simulator.pe.block_dot` for one pair of element formats, with
-outputs stationary: operand registers, arithmetic and accumulator inside. `simulator.rtl.modules` builds it.
+A `Unit` is one configuration of `simulator.pe.mac` or `simulator.pe.block_dot`: operand registers, arithmetic and
+accumulator inside. `simulator.rtl.modules` builds it.
 """
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 from simulator.errors import InputError, nearest
@@ -18,6 +17,7 @@ from simulator.hardware.structure import Component
 from simulator.pe import pe_model
 from simulator.pe.accumulator import Accumulator, accumulator
 from simulator.pe.elements import element_format
+from simulator.pe.protocol import Pair, Stationary
 
 SCALES = ("e8m0", "fp8_e4m3")
 """Scale formats that units multiply by."""
@@ -28,7 +28,8 @@ class Unit:
     """One PE to be built and characterised."""
 
     weights: str
-    """Element format, as `simulator.pe.elements` names it."""
+    """Element format, as `simulator.pe.elements` names it; several integers with + between, the widest decides the
+    hardware: int8+int4."""
     activations: str
     accumulator: str
     lanes: int = 1
@@ -37,6 +38,11 @@ class Unit:
     scale: str | None = None
     """Format of both operands' block scales, applied to the sum of the lanes."""
     cuts: int = 0
+    """Ranks of registers through the data path; see `cut_places`."""
+    stationary: Stationary = "outputs"
+    """Weights or activations: that operand is held, and a partial sum comes from the neighbour."""
+    doubled: bool = False
+    """A second accumulator keeps a finished sum, or a second register the next stationary operand."""
 
     def __post_init__(self) -> None:
         allowed = len(self.cut_places)
@@ -61,6 +67,10 @@ class Unit:
                     value=f"{self.weights} x {self.activations}",
                     allowed="two integers of one signedness, or two floats",
                 )
+            if element.kind == "float" and "+" in self.weights + self.activations:
+                raise InputError("floats share no hardware", value=f"{self.weights} x {self.activations}")
+        if self.stationary != "outputs" and self.scale is not None:
+            raise InputError("scales need stationary outputs", key="stationary", value=self.stationary)
         if self.align_window is not None and self.is_integer:
             raise InputError("integers are not aligned", key="align_window", value=self.align_window)
         if self.held.integers_only and not self.is_integer:
@@ -68,11 +78,28 @@ class Unit:
 
     @property
     def weight(self) -> Element:
-        return self.format_of(self.weights).element
+        return self._widest(self.weights)
 
     @property
     def activation(self) -> Element:
-        return self.format_of(self.activations).element
+        return self._widest(self.activations)
+
+    def _widest(self, names: str) -> Element:
+        return max(
+            (self.format_of(name).element for name in names.split("+")), key=lambda element: element.bits
+        )
+
+    @property
+    def pairs(self) -> list[Pair]:
+        """Formats of weights and activations that it multiplies, the widest first."""
+        return sorted(
+            (
+                (self.format_of(w), self.format_of(a))
+                for w in self.weights.split("+")
+                for a in self.activations.split("+")
+            ),
+            key=lambda pair: -pair[0].element.bits - pair[1].element.bits,
+        )
 
     def format_of(self, element: str) -> Format:
         """A format with this element and the unit's scales, as the PE's ``function`` wants it."""
@@ -109,13 +136,23 @@ class Unit:
             align = ["fix" if self.align_window is None else f"al{self.align_window}"]
         fields = ["mac" if self.lanes == 1 else f"dot{self.lanes}", pair, *align]
         fields += [self.scale] if self.scale else []
-        return "-".join([*fields, self.accumulator, *([f"cut{self.cuts}"] if self.cuts else [])])
+        fields += [self.accumulator, *([f"cut{self.cuts}"] if self.cuts else [])]
+        fields += [_FLOWS[self.stationary]] if self.stationary != "outputs" else []
+        return "-".join([*fields, *(["double"] if self.doubled else [])])
 
-    @cached_property
+    @property
     def pe(self) -> Any:
         """The PE of the simulator that this is."""
-        common = {"weights": self.weights, "activations": self.activations, "lanes": self.lanes}
-        common["pipeline_depth"] = 1 + self.cuts
+        return self._pe(0)
+
+    def _pe(self, tree_stages: int) -> Any:
+        common = {
+            "weights": tuple(self.weights.split("+")),
+            "activations": tuple(self.activations.split("+")),
+            "lanes": self.lanes,
+            "pipeline_depth": 1 + self.cuts - tree_stages,
+            "adder_tree_stages": tree_stages,
+        }
         if self.align_window is None and self.scale is None:
             return pe_model("mac")(family="mac", accumulator=self.accumulator, **common)
         return pe_model("block_dot")(
@@ -126,13 +163,16 @@ class Unit:
             **common,
         )
 
-    def component(self) -> Component:
-        """The PE as cost tables know it: kind, parameters and events of one unit."""
-        pair = (self.format_of(self.weights), self.format_of(self.activations))
-        components: tuple[Component, ...] = self.pe.hardware(
-            rows=1, cols=1, stationary="outputs", doubled=False, pairs=[pair]
-        )
-        return next(component for component in components if component.name == "pe")
+    def components(self) -> list[Component]:
+        """The PE as cost tables know it: kind, parameters and events of one unit. Several where accelerators may call
+        cuts stages of the pipeline or of the adder tree: the hardware is the same."""
+        found = []
+        for tree_stages in range(self.cuts + 1 if self.lanes > 1 else 1):
+            components: tuple[Component, ...] = self._pe(tree_stages).hardware(
+                rows=1, cols=1, stationary=self.stationary, doubled=self.doubled, pairs=self.pairs
+            )
+            found += [component for component in components if component.name == "pe"]
+        return found
 
     @property
     def latency(self) -> int:
@@ -165,17 +205,32 @@ class Unit:
             "scales": self.scale,
             "pipeline_cuts": list(self.cut_places[: self.cuts]),
             "latency_cycles": self.latency,
-            "registers_counted": "operands, scales, first, cuts, accumulator",
+            "stationary": self.stationary,
+            "doubled": self.doubled,
+            "registers_counted": self._registers(),
         }
 
+    def _registers(self) -> str:
+        twice = " (twice)" if self.doubled else ""
+        if self.stationary == "outputs":
+            scales = ", scales" if self.scale else ""
+            return f"operands{scales}, flag of a new sum, cuts, accumulator{twice}"
+        return f"streamed operand, stationary operand{twice}, cuts, partial sum"
 
-_FORM = "mac|dot<lanes>-<weights>[x<activations>][-fix|-al<window>][-<scale>]-<accumulator>[-cut<n>]"
+
+_FLOWS: dict[Stationary, str] = {"outputs": "os", "weights": "ws", "activations": "is"}
+_FORM = "mac|dot<lanes>-<weights>[x<activations>][-fix|-al<window>][-<scale>]-<accumulator>[-cut<n>][-ws|-is][-double]"
 
 
 def unit_of_name(name: str) -> Unit:
     """The unit of a name: ``mac-int4xint8-int32``, ``dot32-fp8_e4m3-al24-e8m0-fp32-cut3``. Raises InputError."""
     kind, *fields = name.split("-")
     lanes = re.fullmatch("mac|dot([1-9][0-9]{0,3})", kind)
+    doubled = fields[-1:] == ["double"]
+    fields = fields[:-1] if doubled else fields
+    flows = {flow: stationary for stationary, flow in _FLOWS.items()}
+    stationary = flows.get(fields[-1]) if fields else None
+    fields = fields[:-1] if stationary else fields
     cut = re.fullmatch("cut([1-9])", fields[-1]) if fields else None
     fields = fields[:-1] if cut else fields
     pair, middle, last = fields[:1], fields[1:-1], fields[-1:]
@@ -193,8 +248,10 @@ def unit_of_name(name: str) -> Unit:
             align_window=int(window[1]) if window and window[1] else None,
             scale=scale[0] if scale else None,
             cuts=int(cut[1]) if cut else 0,
+            stationary=stationary or "outputs",
+            doubled=doubled,
         )
-        unit.component()
+        unit.components()
     except ValueError as error:
         reason = error.problem if isinstance(error, InputError) else str(error).splitlines()[-1].strip()
         allowed = error.allowed if isinstance(error, InputError) else None
@@ -210,13 +267,19 @@ def default_units() -> tuple[Unit, ...]:
 
 
 _DEFAULT = """
-mac-int8-int32 mac-int8-int32-cut1 mac-int4xint8-int32 mac-int2xint8-int32 mac-int4-int32 mac-int4-int16 mac-int16-int48
-mac-fp8_e4m3-fixed42 mac-fp8_e4m3-fixed48 mac-fp8_e4m3-fp32 mac-fp8_e4m3-fp32-cut1 mac-fp8_e4m3-fp16
-mac-fp8_e5m2-fixed70 mac-fp8_e5m2-fp32 mac-fp6_e3m2-fixed24 mac-fp6_e3m2-fp32 mac-fp6_e2m3-fixed18 mac-fp6_e2m3-fp32
-mac-fp4_e2m1-fixed14 mac-fp4_e2m1-fp32 mac-fp16-fp32 mac-fp16-fp32-cut1 mac-bf16-fp32
-dot32-int8-int32 dot32-int8-e8m0-fp32 dot32-int8-e8m0-fp32-cut2 dot32-int4-e8m0-fp32-cut2
+mac-int8-int32 mac-int8-int32-double mac-int8-int32-ws mac-int8-int32-ws-double mac-int8-int32-cut1
+mac-int8+int4xint8-int32 mac-int8+int4xint8-int32-double
+mac-int8+int4xint8-int32-ws mac-int8+int4xint8-int32-ws-double
+mac-int8+int4xint8-int32-is mac-int8+int4xint8-int32-is-double
+mac-int4xint8-int32 mac-int2xint8-int32 mac-int4-int32 mac-int4-int16 mac-int16-int48
+mac-fp8_e4m3-fixed42 mac-fp8_e4m3-fixed48 mac-fp8_e4m3-fp32 mac-fp8_e4m3-fp32-double mac-fp8_e4m3-fp32-ws
+mac-fp8_e4m3-fp32-cut1 mac-fp8_e4m3-fp16 mac-fp8_e5m2-fixed70 mac-fp8_e5m2-fp32
+mac-fp6_e3m2-fixed24 mac-fp6_e3m2-fp32 mac-fp6_e2m3-fixed18 mac-fp6_e2m3-fp32
+mac-fp4_e2m1-fixed14 mac-fp4_e2m1-fp32 mac-fp16-fp32 mac-fp16-fp32-double mac-fp16-fp32-cut1 mac-bf16-fp32
+dot32-int8-int32 dot16-int8+int4-int32-cut2-double dot64-int4-int32-cut2-double dot32-int8-e8m0-fp32
+dot32-int8-e8m0-fp32-cut2 dot32-int4-e8m0-fp32-cut2
 dot32-fp8_e4m3-al22-e8m0-fp32 dot32-fp8_e4m3-al22-e8m0-fp32-cut3 dot32-fp8_e4m3-al24-e8m0-fp32
-dot32-fp8_e4m3-al24-e8m0-fp32-cut3 dot32-fp8_e4m3-fix-e8m0-fp32 dot32-fp8_e5m2-al24-e8m0-fp32-cut3
+dot32-fp8_e4m3-al24-e8m0-fp32-cut3 dot32-fp8_e4m3-fix-e8m0-fp32 dot32-fp8_e5m2-al22-e8m0-fp32-cut3
 dot32-fp6_e2m3-fix-e8m0-fp32-cut3 dot32-fp6_e3m2-fix-e8m0-fp32-cut3
 dot32-fp4_e2m1-fix-e8m0-fp32 dot32-fp4_e2m1-fix-e8m0-fp32-cut3
 dot16-fp4_e2m1-fix-fp8_e4m3-fp32 dot16-fp4_e2m1-fix-fp8_e4m3-fp32-cut2 dot16-int4-fp8_e4m3-fp32

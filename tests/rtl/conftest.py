@@ -43,5 +43,10 @@ def asap7(asap7_files):
 
 
 @pytest.fixture(scope="session")
-def sg13g2():
-    return CellSet(read_library(liberty_files("sg13g2_stdcell_typ_1p20V_25C.lib.gz")))
+def sg13g2_files():
+    return liberty_files("sg13g2_stdcell_typ_1p20V_25C.lib.gz")
+
+
+@pytest.fixture(scope="session")
+def sg13g2(sg13g2_files):
+    return CellSet(read_library(sg13g2_files))

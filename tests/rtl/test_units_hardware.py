@@ -25,7 +25,7 @@ ADDERS = (FullAdder(), INVERTING, FullAdder(carry_inverted=True))
 
 
 def simulated(unit, stream, adder=None):
-    """Accumulators after each cycle's operands, as the PE's function writes them."""
+    """Accumulators after each cycle's operands but the last, as the PE's function writes them."""
     module = UnitModule(unit, adder)
     ports = {
         name: [int("".join(map(str, row[::-1])), 2) for row in bits.tolist()]
@@ -34,9 +34,9 @@ def simulated(unit, stream, adder=None):
     outputs = []
 
     async def bench(context):
-        for cycle in range(len(stream.first) + unit.latency):
+        for cycle in range(len(stream.first)):
             for name, values in ports.items():
-                context.set(getattr(module, name), values[min(cycle, len(values) - 1)])
+                context.set(getattr(module, name), values[cycle])
             outputs.append(context.get(module.out))
             await context.tick()
 
@@ -45,6 +45,10 @@ def simulated(unit, stream, adder=None):
     simulator.add_testbench(bench)
     simulator.run()
     return sums_of_codes(unit.held, outputs[unit.latency :])
+
+
+def expected(unit, stream, pair=None):
+    return expected_sums(unit, stream, pair)[: -unit.latency]
 
 
 def combinational(build, inputs, rows):
@@ -98,6 +102,15 @@ UNITS = [
     "dot5-int4-fp8_e4m3-fp32",
     "dot8-fp4_e2m1-fix-e8m0-fp32-cut3",
     "dot4-fp4_e2m1-fix-fp8_e4m3-fp32-cut1",
+    "mac-int8-int32-double",
+    "mac-int8-int24-cut1-ws",
+    "mac-int8-int24-ws-double",
+    "mac-int4xint8-int32-is",
+    "mac-int4xint8-int32-cut1-is-double",
+    "mac-fp8_e4m3-fp32-cut1-ws",
+    "mac-fp8_e4m3-fixed48-ws-double",
+    "dot4-fp8_e4m3-al22-fp32-cut2-double",
+    "dot4-int8-int32-cut2-ws",
 ]
 
 
@@ -106,7 +119,21 @@ def test_hardware_equals_function_on_random_operands(name):
     unit = unit_of_name(name)
     kind = "gaussian" if unit.weights in ("bf16", "fp16") or unit.accumulator == "fp16" else "uniform"
     stream = operands(unit, kind, 64, seed=3)
-    assert simulated(unit, stream, ADDERS[UNITS.index(name) % 3]) == expected_sums(unit, stream)
+    assert simulated(unit, stream, ADDERS[UNITS.index(name) % 3]) == expected(unit, stream)
+
+
+def test_narrow_integers_use_the_wide_hardware():
+    unit = unit_of_name("mac-int8+int4xint8+int6-int20-ws")
+    assert [(w.name, a.name) for w, a in unit.pairs] == [
+        ("int8", "int8"),
+        ("int8", "int6"),
+        ("int4", "int8"),
+        ("int4", "int6"),
+    ]
+    for pair in unit.pairs:
+        stream = operands(unit, "uniform", 40, pair=pair)
+        assert np.abs(stream.weights).max() <= 1 << (pair[0].element.bits - 1)
+        assert simulated(unit, stream) == expected(unit, stream, pair)
 
 
 def corner_codes(element, rng, shape):
@@ -135,8 +162,8 @@ def test_hardware_equals_function_at_the_corners(name):
     unit = unit_of_name(name)
     rng = np.random.default_rng(5)
     codes = [corner_codes(element, rng, (160, unit.lanes)) for element in (unit.activation, unit.weight)]
-    stream = Operands(*codes, None, None, np.arange(160) % 20 == 0)
-    assert simulated(unit, stream, INVERTING) == expected_sums(unit, stream)
+    stream = Operands(*codes, np.arange(160) % 20 == 0)
+    assert simulated(unit, stream, INVERTING) == expected(unit, stream)
 
 
 @pytest.mark.parametrize("name", ["mac-fp8_e4m3-fp32", "mac-fp16-fp32", "mac-bf16-fp32"])
@@ -147,9 +174,8 @@ def test_sums_cancel_exactly(name):
     sign = 1 << (unit.weight.bits - 1)
     weights = np.concatenate([forth.weights, forth.weights[::-1] ^ sign] * 3)
     activations = np.concatenate([forth.activations, forth.activations[::-1]] * 3)
-    stream = Operands(activations, weights, None, None, np.arange(48) == 0)
-    sums = expected_sums(unit, stream)
-    assert simulated(unit, stream) == sums
+    stream = Operands(activations, weights, np.arange(48) == 0)
+    assert simulated(unit, stream) == expected(unit, stream)
 
 
 def test_scales_reach_subnormal_results():
@@ -158,8 +184,8 @@ def test_scales_reach_subnormal_results():
     rng = np.random.default_rng(2)
     codes = [rng.integers(-127, 128, (96, 4)) for _ in range(2)]
     scales = [rng.integers(60, 75, 96), rng.integers(40, 52, 96)]
-    stream = Operands(*codes, *scales, np.arange(96) % 6 == 0)
-    sums = expected_sums(unit, stream)
+    stream = Operands(*codes, np.arange(96) % 6 == 0, *scales)
+    sums = expected(unit, stream)
     assert any(0 < abs(value) < 1 << 23 for value in sums)
     assert simulated(unit, stream) == sums
 
@@ -168,7 +194,7 @@ def test_scales_reach_subnormal_results():
 @pytest.mark.parametrize("unit", default_units(), ids=lambda unit: unit.name)
 def test_every_default_unit_equals_its_function(unit):
     stream = operands(unit, "scales", 96, seed=4)
-    assert simulated(unit, stream, INVERTING) == expected_sums(unit, stream)
+    assert simulated(unit, stream, INVERTING) == expected(unit, stream)
 
 
 @pytest.mark.parametrize("adder", ADDERS)
@@ -266,7 +292,8 @@ def test_the_adder_that_rounds_takes_any_accumulator():
 @pytest.mark.parametrize("unit", default_units(), ids=lambda unit: unit.name)
 def test_a_name_says_everything(unit):
     assert unit_of_name(unit.name) == unit
-    assert unit.component().params["pipeline_depth"] == 1 + unit.cuts
+    for component in unit.components():
+        assert component.params["pipeline_depth"] + component.params["adder_tree_stages"] == 1 + unit.cuts
 
 
 @pytest.mark.parametrize(

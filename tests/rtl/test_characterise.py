@@ -1,0 +1,220 @@
+"""From units to a cost table: synthesis, laws of its figures, the command, and runs that use the table."""
+
+import json
+import time
+from dataclasses import replace
+
+import pytest
+
+pytest.importorskip("amaranth")
+pytest.importorskip("pyosys")
+
+import simulator as sim
+from simulator.cli import main
+from simulator.errors import InputError
+from simulator.hardware import load_technology
+from simulator.hardware.table import read_table
+from simulator.rtl import synthesis
+from simulator.rtl.characterise import Characteriser, Settings, characterise, prove, write_table
+from simulator.rtl.modules import UnitModule
+from simulator.rtl.network import Network
+from simulator.rtl.synthesis import synthesise
+from simulator.rtl.unit import unit_of_name
+
+pytestmark = pytest.mark.rtl
+
+
+@pytest.fixture(scope="module")
+def worker(toy_file):
+    return Characteriser(Settings((str(toy_file),)))
+
+
+@pytest.fixture(scope="module")
+def figures(worker):
+    names = ("mac-int2-int16", "mac-int4-int12", "mac-int4-int16", "mac-int4-int24", "mac-int4-int16-cut1")
+    return {name: worker.figures(unit_of_name(name)) for name in names}
+
+
+def test_area_grows_with_widths(figures):
+    areas = {name: found.area_um2 for name, found in figures.items()}
+    assert areas["mac-int2-int16"] < areas["mac-int4-int16"]
+    assert areas["mac-int4-int12"] < areas["mac-int4-int16"] < areas["mac-int4-int24"]
+
+
+def test_registers_are_operands_flag_accumulator_and_cuts(figures):
+    assert figures["mac-int4-int16"].flops == 4 + 4 + 1 + 16
+    # Behind the multiplier: a product of 8 bits, and the flag.
+    assert figures["mac-int4-int16-cut1"].flops == 4 + 4 + 1 + 16 + 8 + 1
+    assert figures["mac-int4-int16"].register_area_um2 == 25 * 8
+
+
+def test_a_cut_shortens_the_period(worker):
+    whole, cut = (worker.figures(unit_of_name(f"mac-fp4_e2m1-e4m3{cut}")) for cut in ("", "-cut1"))
+    assert cut.delay_ps < whole.delay_ps
+    assert cut.area_um2 > whole.area_um2
+
+
+def test_zeros_cost_less_than_operands(figures):
+    for found in figures.values():
+        zero, uniform = found.energy["zero"], found.energy["uniform"]
+        assert zero.total_fj < uniform.total_fj
+        assert zero.combinational_timed_fj < 0.05 * uniform.combinational_timed_fj
+        assert (
+            found.energy["gaussian"].combinational_glitch_free_fj
+            < found.energy["gaussian"].combinational_timed_fj
+        )
+
+
+def test_a_wrong_gate_is_noticed(worker):
+    unit = unit_of_name("mac-int2-int8")
+    netlist = synthesise(UnitModule(unit, worker.cells.full_adder), worker.cells)
+    prove(unit, Network(netlist, worker.cells, worker.conditions))
+    index = next(i for i, (_, cell, _) in enumerate(netlist.cells) if cell == "XOR2")
+    name, _, pins = netlist.cells[index]
+    wrong = (*netlist.cells[:index], (name, "NAND2", pins), *netlist.cells[index + 1 :])
+    with pytest.raises(AssertionError, match="gates give"):
+        prove(unit, Network(replace(netlist, cells=wrong), worker.cells, worker.conditions))
+
+
+def test_float_units_are_proved_in_gates(worker):
+    """`figures` proves before it measures: window, scales, rounding and cuts, in gates of the library."""
+    unit = unit_of_name("dot2-fp6_e3m2-al4-e8m0-fp16-cut2")
+    netlist = synthesise(UnitModule(unit, worker.cells.full_adder), worker.cells)
+    prove(unit, Network(netlist, worker.cells, worker.conditions))
+
+
+def test_synthesis_ends_with_its_time(worker):
+    unit = unit_of_name("mac-int4-int16")
+    began = time.monotonic()
+    with pytest.raises(InputError, match="longer than"):
+        synthesise(UnitModule(unit, worker.cells.full_adder), worker.cells, time_limit_s=0.05)
+    assert time.monotonic() - began < 10
+
+
+def test_what_yosys_says_is_passed_on(worker, monkeypatch):
+    script = synthesis._script
+    monkeypatch.setattr(
+        synthesis, "_script", lambda *args: script(*args).replace("read_rtlil", "read_nothing")
+    )
+    with pytest.raises(InputError, match="Yosys failed: ERROR: No such command: read_nothing"):
+        synthesise(UnitModule(unit_of_name("mac-int2-int8")), worker.cells)
+
+
+def test_a_missing_tool_is_named(monkeypatch, toy_file):
+    monkeypatch.setattr(synthesis, "find_spec", lambda name: None if name == "pyosys" else name)
+    with pytest.raises(InputError, match=r"pyosys is not installed; .* allowed: pip install .*\[rtl\]"):
+        Characteriser(Settings((str(toy_file),)))
+
+
+def test_what_is_done_is_not_done_again(tmp_path, toy_file, monkeypatch):
+    units = [unit_of_name(name) for name in ("mac-int2-int8", "mac-int2-int9")]
+    settings = Settings((str(toy_file),))
+    steps = []
+    first = dict(
+        characterise(units[:1], settings, tmp_path / "kept", progress=lambda *step: steps.append(step))
+    )
+    assert steps == [("mac-int2-int8", 1, 1)]
+    asked = []
+    whole = Characteriser.figures
+    monkeypatch.setattr(
+        Characteriser, "figures", lambda self, unit: asked.append(unit.name) or whole(self, unit)
+    )
+    again = dict(characterise(units, settings, tmp_path / "kept"))
+    assert asked == ["mac-int2-int9"]
+    assert again[units[0]] == first[units[0]]
+    list(characterise(units[:1], replace(settings, clock_ghz=1.0), tmp_path / "kept"))
+    assert asked == ["mac-int2-int9", "mac-int2-int8"]
+
+
+def test_two_processes_give_the_same_figures(toy_file):
+    units = [unit_of_name(name) for name in ("mac-int2-int8", "mac-int2-int9")]
+    settings = Settings((str(toy_file),))
+    assert list(characterise(units, settings, jobs=2)) == list(characterise(units, settings))
+
+
+def test_a_run_uses_the_table(tmp_path, toy_file, capsys):
+    table = tmp_path / "toy.csv"
+    code = main(["characterize", "--liberty", str(toy_file), "--unit", "mac-int4-int16", "-o", str(table)])
+    assert code == 0
+    assert not table.with_suffix(".partial").exists()
+    rows = {(row.quantity, row.event): row for row in read_table(table)}
+    assert {row.quality for row in rows.values()} == {"synthesised"}
+    technology = {"base": "published_45nm", "tables": [str(table)]}
+    changes = {"pe.weights": "int4", "pe.activations": "int4", "pe.accumulator": "int16"}
+    report = sim.gemm(
+        8, 16, 4, arch="systolic_os_8x8", weights="int4", activations="int4", technology=technology, **changes
+    )
+    pe = next(row for row in report.components.to_dict("records") if row["component"] == "pe")
+    assert pe["area_um2"] == pytest.approx(64 * rows["area_um2", ""].value)
+    macs = 8 * 16 * 4
+    energy = macs * (rows["energy_pj", "mac int4 x int4"].value + rows["energy_pj", "step int4 x int4"].value)
+    assert pe["energy_pj"] > energy
+    assert "Liberty SHA-256" in json.dumps(report.to_json())
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ((), "--liberty: a cell library is needed"),
+        (("--liberty", "nothing.lib", "-o", "t.csv"), "nothing.lib: Liberty file cannot be opened"),
+        (("--liberty", "nothing.lib", "-o", "t.txt"), "-o: the table needs a name"),
+        (("--liberty", "nothing.lib"), "-o: the table needs a name"),
+        (("--unit", "mac-int8-int31x", "--list"), "--unit: no such unit"),
+        (("--json",), "--json: only with --list"),
+        (("--liberty", "nothing.lib", "--clock-ghz", "0", "-o", "t.csv"), "--clock-ghz: must be above zero"),
+    ],
+)
+def test_bad_input_is_one_message(words, said, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert main(["characterize", *words]) == 2
+    error = capsys.readouterr().err
+    assert said in error
+    assert error.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_units_are_listed_exactly(capsys):
+    assert main(["characterize", "--list", "--json", "--unit", "dot32-fp8_e4m3-al22-e8m0-fp32-cut3"]) == 0
+    assert json.loads(capsys.readouterr().out) == [
+        {
+            "name": "dot32-fp8_e4m3-al22-e8m0-fp32-cut3",
+            "family": "dot product",
+            "weights": "fp8_e4m3",
+            "activations": "fp8_e4m3",
+            "lanes": 32,
+            "accumulator": "fp32",
+            "alignment": "all products once, 22 bits below the largest exponent, 24 a product",
+            "align_window": 22,
+            "scales": "e8m0",
+            "pipeline_cuts": ["tree", "align", "multiply"],
+            "latency_cycles": 5,
+            "stationary": "outputs",
+            "doubled": False,
+            "registers_counted": "operands, scales, flag of a new sum, cuts, accumulator",
+        }
+    ]
+    assert main(["characterize", "--list"]) == 0
+    assert "mac-int8-int32" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("name", "fixture"), [("asap7", "asap7"), ("sg13g2", "sg13g2")])
+def test_shipped_tables_come_out_again(name, fixture, request):
+    """A sample of the shipped rows, synthesised anew. Other tool versions may differ a little."""
+    request.getfixturevalue(fixture)
+    files = sorted(request.getfixturevalue(f"{fixture}_files"))
+    worker = Characteriser(Settings(tuple(map(str, files))))
+    technology = load_technology(name)
+    for unit_name in ("mac-int8-int32", "mac-fp8_e4m3-fp32"):
+        unit = unit_of_name(unit_name)
+        for row in worker.rows(unit, worker.figures(unit)):
+            (component,) = unit.components()
+            shipped = technology.constant(component.kind, component.params, row["quantity"], row["event"])
+            assert shipped.quality == "synthesised"
+            assert shipped.value == pytest.approx(float(row["value"]), rel=0.02)
+
+
+def test_table_text_has_every_column(worker, figures):
+    unit = unit_of_name("mac-int4-int16")
+    text = write_table(worker.rows(unit, figures[unit.name]))
+    assert text.startswith("kind,params,quantity,event,value,")
+    assert len(text.splitlines()) == 1 + 3 + 3
