@@ -3,7 +3,7 @@
 A significand m (hidden bit included) with exponent E becomes ``m * 2**g >> (E_max - E)``, its sign apart, so that what
 is shifted out is cut off towards zero; the group's scale is the power of two that the last kept bit is worth. With
 ``bits`` = 11 + g of FP16, nothing of the largest value is lost. So do FIGLUT-I (Park et al., HPCA 2025) and FIGNA (Jang
-et al., HPCA 2024); FIGNA's paper was not at hand, nor do we know FIGLUT's width.
+et al., HPCA 2024; `simulator.pe.figna`); FIGNA's paper was not at hand, nor do we know FIGLUT's width.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import numpy as np
 from simulator.errors import InputError
 from simulator.formats import Format, QuantizedTensor
 from simulator.formats.element import FP32, decode, integer
+from simulator.pe.arithmetic import Integers
 from simulator.units import ceil_div
 
 
@@ -46,13 +47,31 @@ def aligned(tensor: QuantizedTensor, group: int, bits: int) -> QuantizedTensor:
 
     Raises InputError: Inf or NaN, or a scale that FP32 does not hold.
     """
-    element, to = tensor.format.element, aligned_format(tensor.format, group, bits)
+    to = aligned_format(tensor.format, group, bits)
     reason = align_refusal(tensor.format, bits)
     if reason:
         raise InputError(f"cannot be aligned: {reason}", value=tensor.format.name)
+    codes, exponents = shared_exponent(tensor, group, bits)
+    scales = np.ldexp(np.ones(()), exponents - (bits - 1))
+    if tensor.scales is not None:
+        scales = scales * tensor.scales.astype(np.float64)
+    stored = scales.astype(np.float32)
+    if (stored != scales).any():
+        raise InputError("the scale of an aligned group is no FP32 number", value=tensor.format.name)
+    return replace(tensor, codes=codes.astype(to.element.dtype), format=to, scales=stored)
+
+
+def shared_exponent(tensor: QuantizedTensor, group: int, bits: int) -> tuple[Integers, Integers]:
+    """(..., k) integers of ``bits`` and a sign, and (..., groups) exponents E_max: the integer 2**(bits - 1) is worth
+    2**E_max. Zero and subnormals have the exponent of the smallest normal value.
+
+    Raises InputError: Inf or NaN.
+    """
+    element = tensor.format.element
     values = decode(element, tensor.codes[..., : tensor.k])
-    if not np.isfinite(values).all():
-        raise InputError("Inf or NaN cannot be aligned", value=tensor.format.name)
+    broken = ~np.isfinite(values)
+    if broken.any():
+        raise InputError(f"{int(broken.sum())} Inf or NaN cannot be aligned", value=tensor.format.name)
     rows, k = values.shape[:-1], tensor.k
     groups = ceil_div(k, group)
     padded = np.zeros((*rows, groups * group))
@@ -60,17 +79,5 @@ def aligned(tensor: QuantizedTensor, group: int, bits: int) -> QuantizedTensor:
     padded = padded.reshape(*rows, groups, group)
     largest = np.abs(padded).max(axis=-1)
     exponents = np.where(largest > 0, np.maximum(np.frexp(largest)[1] - 1, element.emin), element.emin)
-    units = exponents - (bits - 1)
-    codes = np.trunc(np.ldexp(padded, -units[..., None])).astype(to.element.dtype)
-    scales = np.ldexp(np.ones(()), units)
-    if tensor.scales is not None:
-        scales = scales * tensor.scales.astype(np.float64)
-    stored = scales.astype(np.float32)
-    if (stored != scales).any():
-        raise InputError("the scale of an aligned group is no FP32 number", value=tensor.format.name)
-    return replace(
-        tensor,
-        codes=codes.reshape(*rows, -1)[..., :k],
-        format=to,
-        scales=stored,
-    )
+    integers = np.trunc(np.ldexp(padded, (bits - 1 - exponents)[..., None])).astype(np.int64)
+    return integers.reshape(*rows, -1)[..., :k], exponents.astype(np.int64)

@@ -23,10 +23,10 @@ from typing import Annotated, ClassVar, Literal
 import numpy as np
 from pydantic import Field, field_validator
 
-from simulator.errors import InputError
 from simulator.formats import Format, QuantizedTensor
 from simulator.formats.element import E8, Element, sign_magnitude
 from simulator.hardware.structure import Part
+from simulator.pe.alignment import shared_exponent
 from simulator.pe.decoder import DecodingPE, Uses
 from simulator.pe.elements import element_format
 from simulator.pe.protocol import Side
@@ -85,25 +85,13 @@ class FignaPE(DecodingPE):
 
     def decode_tensor(self, tensor: QuantizedTensor) -> QuantizedTensor:
         """Raises InputError: Inf or NaN, which have no aligned significand."""
-        before, target = tensor.format.element, self.decoded(tensor.format)
-        codes = tensor.codes.astype(np.int64)
-        negative, magnitude = codes >> (before.bits - 1) == 1, codes & ((1 << (before.bits - 1)) - 1)
-        broken = magnitude > before.max_code
-        if broken.any():
-            raise InputError(f"{int(broken.sum())} Inf or NaN of {before.name} cannot be aligned")
-        field = magnitude >> before.mantissa_bits
-        fraction = magnitude & ((1 << before.mantissa_bits) - 1)
-        significand = fraction + ((field > 0).astype(np.int64) << before.mantissa_bits)
-        exponent = np.maximum(field, 1)
-        k, size = codes.shape[-1], self.align_group
-        largest = np.maximum.reduceat(exponent, np.arange(0, k, size), axis=-1)
-        distance = np.repeat(largest, size, axis=-1)[..., :k] - exponent
-        aligned = (significand << self.guard_bits) >> np.minimum(distance, target.element.bits)
+        target = self.decoded(tensor.format)
+        aligned, exponents = shared_exponent(tensor, self.align_group, target.element.bits - 1)
         return replace(
             tensor,
-            codes=np.where(negative, -aligned, aligned).astype(target.element.dtype),
+            codes=aligned.astype(target.element.dtype),
             format=target,
-            scales=np.ldexp(1.0, (largest - 1 + before.emin).astype(np.int32)).astype(np.float32),
+            scales=np.ldexp(1.0, exponents.astype(np.int32)).astype(np.float32),
         )
 
     def decoder(self, formats: Sequence[Format]) -> tuple[tuple[Part, ...], dict[str, Uses]]:
