@@ -9,6 +9,7 @@ they accumulate in. Both are parameters here. What is computed, bit for bit, say
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from fractions import Fraction
 from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
@@ -23,6 +24,7 @@ from simulator.pe.dot_function import SAFE_BITS, DotFunction, exact_sum_bits
 from simulator.pe.elements import element_format
 from simulator.pe.operands import held_bits, streamed_bits
 from simulator.pe.protocol import Pair, Stationary, Timing
+from simulator.units import ceil_div
 
 _POWERS_OF_TWO = {element.name: element for element in (E8M0, E8)}
 
@@ -240,8 +242,7 @@ class BlockDotPE(PE):
         self, *, rows: int, cols: int, stationary: Stationary, doubled: bool, pairs: Sequence[Pair]
     ) -> tuple[Component, ...]:
         """One component, "pe". Widths are those of the widest formats that it takes; a pair of narrower ones drives
-        multipliers, exponent adders and operand registers at its own. Of promotions those of results and groups are
-        counted, not those within them: one addition in ``promote_every`` steps."""
+        multipliers, exponent adders and operand registers at its own."""
         parts = self._datapath(stationary, doubled)
         idle = {(part.name, "clock"): part.count for part in parts if part.kind == "register"}
         events: dict[str, Uses] = {"idle": idle}
@@ -258,16 +259,23 @@ class BlockDotPE(PE):
 
     def activity(
         self, weights: Format, activations: Format, *, stationary: Stationary
-    ) -> Mapping[str, Mapping[tuple[str, str], int]]:
+    ) -> Mapping[str, Mapping[tuple[str, str], int | Fraction]]:
+        """Promotions: one in ``promote_every`` steps and one a result; where they scale groups, those of each group."""
         name = self._event_name((weights, activations))
         counted = ["mac", "step"]
         counted += [] if stationary == "outputs" else ["preload"]
         inside = self.scales_inside(weights, activations)
         counted += ["group"] if inside else []
-        last = {"result": {("pe", "promote"): 1}} if self.promote_every and not inside else {}
-        return (
-            {"idle": {("pe", "idle"): 1}} | last | {what: {("pe", f"{what} {name}"): 1} for what in counted}
-        )
+        made: dict[str, dict[tuple[str, str], int | Fraction]] = {"idle": {("pe", "idle"): 1}}
+        made |= {what: {("pe", f"{what} {name}"): 1} for what in counted}
+        if self.promote_every and inside:
+            group = min(format.group_size for format in (weights, activations) if format.group_size)
+            steps = ceil_div(group, self.lanes)
+            made["group"]["pe", f"promote {name}"] = ceil_div(steps, self.promote_every)
+        elif self.promote_every:
+            made["step"]["pe", f"promote {name}"] = Fraction(1, self.promote_every)
+            made["result"] = {("pe", f"promote {name}"): 1}
+        return made
 
     def _event_name(self, pair: Pair) -> str:
         """The same elements in blocks, whose scales are applied inside, and without are two."""
@@ -403,16 +411,15 @@ class BlockDotPE(PE):
         if "pipeline" in count:
             step["pipeline", "write"] = count["pipeline"]
         events = {f"mac {name}": mac, f"step {name}": step}
-        promoted: Uses = {("promote", "operate"): 1, ("promoted", "write"): 1} if self.promote_every else {}
         if inside:
             group: Uses = {("scale_operands", "write"): 1, ("scale", "write"): 1}
             once = ["scale_exponent_adder", "scale_multiplier", "scale_rounder"]
-            for part in once + (scaling if self.promote_every else []):
-                if part in count:
-                    group[part, "operate"] = 1
-            events[f"group {name}"] = group | promoted
-        elif promoted:
-            events["promote"] = promoted
+            group |= {(part, "operate"): 1 for part in once if part in count}
+            events[f"group {name}"] = group
+        if self.promote_every:
+            at_promotion = ["promote", *(scaling if inside else [])]
+            promoted: Uses = {(part, "operate"): 1 for part in at_promotion if part in count}
+            events[f"promote {name}"] = promoted | {("promoted", "write"): 1}
         if stationary != "outputs":
             word = {"bits": held_bits(weight.bits, activation.bits, stationary)}
             own.append(Part(f"stationary {name}", "register", word, 0))

@@ -10,6 +10,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from fractions import Fraction
 from typing import Annotated, ClassVar
 
 from pydantic import Field
@@ -119,7 +120,7 @@ class DecodingPE(MacPE):
 
     def activity(
         self, weights: Format, activations: Format, *, stationary: Stationary
-    ) -> Mapping[str, Mapping[tuple[str, str], int]]:
+    ) -> Mapping[str, Mapping[tuple[str, str], int | Fraction]]:
         pair = (weights, activations)
         behind = self.mac.activity(*self._behind(pair), stationary=stationary)
         entering = "weight" if self.side == "weights" else "activation"

@@ -10,6 +10,7 @@ even for a floating-point one (a fused dot product), which ``promote_every`` mov
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from fractions import Fraction
 from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
@@ -129,7 +130,7 @@ class MacPE(PE):
         every one of them exactly, and the tree adds integers of that width: wide exponent ranges are paid for here. All
         adders of the tree are counted at its final width. Events of a pair of narrower formats drive the multiplier,
         the operand registers and the stationary word at the width of that pair: what the operands do not fill does not
-        toggle. Of promotions the one of a result is counted, not those before: one addition in ``promote_every`` steps.
+        toggle.
         """
         weights = [element_format(name).element for name in self.weights]
         activations = [element_format(name).element for name in self.activations]
@@ -226,13 +227,16 @@ class MacPE(PE):
 
     def activity(
         self, weights: Format, activations: Format, *, stationary: Stationary
-    ) -> Mapping[str, Mapping[tuple[str, str], int]]:
+    ) -> Mapping[str, Mapping[tuple[str, str], int | Fraction]]:
+        """Promotions: one in ``promote_every`` steps, and one a result."""
         name = pair_name((weights, activations))
         counted = ["mac", "step"] + ([] if stationary == "outputs" else ["preload"])
-        last = {"result": {("pe", "promote"): 1}} if self.promote_every else {}
-        return (
-            {"idle": {("pe", "idle"): 1}} | last | {what: {("pe", f"{what} {name}"): 1} for what in counted}
-        )
+        made: dict[str, dict[tuple[str, str], int | Fraction]] = {"idle": {("pe", "idle"): 1}}
+        made |= {what: {("pe", f"{what} {name}"): 1} for what in counted}
+        if self.promote_every:
+            made["step"]["pe", "promote"] = Fraction(1, self.promote_every)
+            made["result"] = {("pe", "promote"): 1}
+        return made
 
     @property
     def _aligns(self) -> bool:

@@ -468,12 +468,20 @@ def test_scales_at_the_second_level_multiply_the_accumulator_once_a_group() -> N
     assert (built["scaler"].count, built["scaler"].params) == (1, {"a_bits": 14, "b_bits": 22})
     form = get_format("fp8_e4m3_g128")
     (component,) = pe.hardware(rows=1, cols=1, stationary="outputs", doubled=False, pairs=[(form, form)])
-    group = component.events["group fp8_e4m3 x fp8_e4m3 in blocks"]
-    assert {("scaler", "operate"), ("promote", "operate"), ("promoted", "write")} <= set(group)
+    promotion = component.events["promote fp8_e4m3 x fp8_e4m3 in blocks"]
+    assert {("scaler", "operate"), ("promote", "operate"), ("promoted", "write")} <= set(promotion)
+    assert ("scaler", "operate") not in component.events["group fp8_e4m3 x fp8_e4m3 in blocks"]
     assert ("scaler", "operate") not in component.events["step fp8_e4m3 x fp8_e4m3 in blocks"]
-    assert "result" not in pe.activity(form, form, stationary="outputs")
+    name = ("pe", "promote fp8_e4m3 x fp8_e4m3")
+    for size, promotions in ((128, 1), (160, 2), (32, 1), (512, 4)):
+        grouped = get_format(f"fp8_e4m3_g{size}")
+        made = pe.activity(grouped, grouped, stationary="outputs")
+        assert made["group"]["pe", f"{name[1]} in blocks"] == promotions
+        assert "result" not in made
     plain = get_format("fp8_e4m3")
-    assert pe.activity(plain, plain, stationary="outputs")["result"] == {("pe", "promote"): 1}
+    made = pe.activity(plain, plain, stationary="outputs")
+    assert made["result"] == {name: 1}
+    assert made["step"][name] == Fraction(1, 4)
 
 
 def test_every_cluster_has_an_accumulating_adder_of_its_own() -> None:
