@@ -269,7 +269,7 @@ class _Machine:
         rows = self.streamed(fold) if flow.preloads else fold.rows
         values = np.empty((rows.stop - rows.start, fold.c), object)
         for (row, col), value in fold.results.items():
-            values[row, col] = value
+            values[row, col] = int(value)
         m, n = (rows, fold.cols) if flow.cols_hold == "n" else (fold.cols, rows)
         if flow.cols_hold == "m":
             values = values.T
