@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import importlib.metadata
 import re
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,11 @@ import simulator as sim
 import simulator.pe
 from simulator.arch import load_accelerator
 from simulator.formats import get_format
+from simulator.formats.entry_points import PROTOCOL_VERSION as FORMAT_VERSION
+from simulator.pe.base import PE
 from simulator.pe.mac import MacPE
+from simulator.pe.protocol import PROTOCOL_VERSION as PE_VERSION
+from simulator.pe.protocol import DataTiming, Function, ProcessingElement
 
 ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
@@ -59,6 +64,24 @@ def test_picture_shows_every_room_above_what_it_imports() -> None:
 def test_report_knows_only_the_record_of_the_engine() -> None:
     engine = {name for name in imports("report") if name.startswith("simulator.engine")}
     assert all(name.startswith("simulator.engine.record") for name in engine)
+
+
+@pytest.mark.parametrize("protocol", [ProcessingElement, DataTiming, Function])
+def test_page_names_every_member_of_a_protocol(protocol: type) -> None:
+    row = next(line for line in TEXT.splitlines() if line.startswith(f"| `{protocol.__name__}`"))
+    members = {name for name in vars(protocol) if not name.startswith("_")}
+    assert set(re.findall(r"`(\w+)`", row.split("|")[3])) == members
+
+
+def test_page_names_the_versions_of_the_protocols() -> None:
+    assert f"| `ProcessingElement` {PE_VERSION} |" in TEXT
+    assert f"| `Format` {FORMAT_VERSION} |" in TEXT
+
+
+@pytest.mark.parametrize("base", re.findall(r"^\| `(simulator\.pe\.[\w.]+PE)` \|", TEXT, re.MULTILINE))
+def test_named_bases_are_classes_to_derive_from(base: str) -> None:
+    module, _, name = base.rpartition(".")
+    assert issubclass(getattr(import_module(module), name), PE)
 
 
 def test_named_tests_exist() -> None:
