@@ -151,7 +151,7 @@ def test_a_change_that_cannot_be_is_refused_with_its_key(changes: str, message: 
         (("explain", "none.json"), r"none\.json: cannot be read: No such file"),
         (("explain", "."), r"cannot be read: Is a directory"),
         (("ruin",), r"^error: no command of this name \(found 'ruin'\); allowed: did you mean run"),
-        (("-",), r"no command of this name \(found '-'\); allowed: archs, explain"),
+        (("-",), r"no command of this name \(found '-'\); allowed: archs, characterize, explain"),
         (("--verison",), r"no such option \(found '--verison'\); allowed: did you mean --version"),
     ],
 )
