@@ -10,7 +10,15 @@ from pydantic import BaseModel
 
 import simulator as sim
 from simulator.arch import Accelerator
-from simulator.arch.accelerator import ArraySection, BufferSection, DramSection, MappingSection, VectorSection
+from simulator.arch.accelerator import (
+    ArraySection,
+    BufferSection,
+    DramSection,
+    FormatsSection,
+    MappingSection,
+    VectorSection,
+)
+from simulator.pe import FAMILIES
 from simulator.pe.mac import MacPE
 
 TEXT = (Path(__file__).resolve().parents[2] / "docs" / "accelerators.md").read_text(encoding="utf-8")
@@ -18,6 +26,7 @@ SECTIONS: dict[str, type[BaseModel]] = {
     "## Keys": Accelerator,
     "### `array`": ArraySection,
     "### `pe`": MacPE,
+    "### `formats`": FormatsSection,
     "### `buffers`": BufferSection,
     "### `dram`": DramSection,
     "### `mapping`": MappingSection,
@@ -65,3 +74,18 @@ def test_the_table_has_every_key_and_its_default(heading: str) -> None:
 def test_the_vector_unit_is_described() -> None:
     assert set(VectorSection.model_fields) == {"lanes"}
     assert "`lanes`: elements a cycle" in TEXT
+
+
+def test_every_family_is_named_with_its_page() -> None:
+    links = re.findall(r"\[([^\]]*)\]\((?:processing-elements/)?[\w-]+\.md[^)]*\)", TEXT)
+    assert {name for link in links for name in re.findall(r"`(\w+)`", link)} == FAMILIES.keys()
+
+
+def test_formats_of_an_accelerator_stand_behind_the_users_and_before_the_workloads() -> None:
+    def weights(arch: str, **chosen: str) -> str:
+        report = sim.run("bert-base", arch, layers=1, prefill=4, **chosen)
+        return str(report.to_json()["formats"]["weights"])
+
+    assert weights("mixpe_w4a8", weights="int4_channel") == "int4_channel"
+    assert weights("bitmod") == "bitmod_fp4_g128"
+    assert weights("systolic_ws_16x16") == "int8_channel"
