@@ -5,19 +5,16 @@ this module in ps, fF, fJ, nW and um2 (Liberty states no unit of area; libraries
 when it is first asked for: a library of 45 MB opens in about a second.
 
 Source: Synopsys, Liberty User Guide, vol. 1 (groups, simple and complex attributes; look-up tables; ``internal_power``
-is an energy per transition in capacitance unit times voltage unit squared). Beyond it: a simple attribute ends with its
-line where the semicolon is missing, as in some files of ASAP7.
+is an energy per transition in capacitance unit times voltage unit squared).
 """
 
 from __future__ import annotations
 
-import gzip
 import hashlib
 import itertools
 import re
-import zlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
@@ -26,41 +23,13 @@ import numpy.typing as npt
 
 from simulator.errors import InputError
 from simulator.rtl.boolean import BooleanError, truth_table
+from simulator.rtl.liberty_syntax import Group, parse_group, read_text, split_cells
 
 Floats = npt.NDArray[np.float64]
 
-_STRINGS_AND_COMMENTS = re.compile(r'"(?:[^"\\]|\\.)*"|/\*.*?\*/|//[^\n]*', re.DOTALL)
-_MARKS = re.compile(r'"(?:[^"\\]|\\.)*"|[{}]', re.DOTALL)
-_HEADER = re.compile(r"([A-Za-z_]\w*)\s*\(\s*\"?([^\"()]*?)\"?\s*\)\s*$")
-_STATEMENT = re.compile(
-    r"""\s*(?:
-        (?P<end>\}) | ;
-      | (?P<name>[A-Za-z_]\w*)\s*(?:
-            \(\s*(?P<arguments>(?:"[^"]*"|[^"()])*?)\s*\)\s*(?P<open>\{|;|)
-          | :\s*(?P<value>"[^"]*"|[^;\n}]*)\s*;?
-        )
-    )""",
-    re.VERBOSE,
-)
 _PREFIXES = {"": 1.0, "m": 1e-3, "u": 1e-6, "n": 1e-9, "p": 1e-12, "f": 1e-15, "a": 1e-18}
 _SLEW_AXES = ("input_net_transition", "input_transition_time", "constrained_pin_transition")
 _LOAD_AXES = ("total_output_net_capacitance", "related_pin_transition")
-
-
-@dataclass
-class Group:
-    """``kind (arguments) { attributes and groups }``; complex attributes are groups without content."""
-
-    kind: str
-    arguments: tuple[str, ...]
-    attributes: dict[str, str] = field(default_factory=dict)
-    groups: list[Group] = field(default_factory=list)
-
-    def all(self, kind: str) -> Iterator[Group]:
-        return (group for group in self.groups if group.kind == kind)
-
-    def first(self, kind: str) -> Group | None:
-        return next(self.all(kind), None)
 
 
 @dataclass(frozen=True)
@@ -339,14 +308,9 @@ class _File:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.text = _read_text(path)
-        bare = _STRINGS_AND_COMMENTS.sub(_without_comment, self.text)
-        start = re.search(r"\blibrary\s*\(\s*\"?([^\"()]*?)\"?\s*\)\s*\{", bare)
-        if start is None:
-            raise InputError("not a Liberty file: it has no library group", file=path)
-        self.name = start.group(1)
-        self.cell_texts, rest = self._split(bare, start.end())
-        self.header = _parse(rest, path, f"library {self.name}")
+        self.text = read_text(path)
+        self.name, self.cell_texts, header = split_cells(self.text, path)
+        self.header = parse_group(header, path, f"library {self.name}")
         self.templates = {
             group.arguments[0]: group
             for group in self.header.groups
@@ -354,35 +318,6 @@ class _File:
         }
         self.units = self._read_units()
         self.vdd, self.temperature_c = self._read_conditions()
-
-    def _split(self, text: str, start: int) -> tuple[dict[str, str], str]:
-        """({cell: its content}, the library's content without the cells)."""
-        cells: dict[str, str] = {}
-        rest = []
-        depth, begun, name, last = 1, 0, "", start
-        for mark in _MARKS.finditer(text, start):
-            symbol = mark.group()
-            if symbol == "{":
-                depth += 1
-                if depth == 2:
-                    header = _HEADER.search(text[last : mark.start()].rstrip())
-                    if header and header.group(1) == "cell":
-                        rest.append(text[last : last + header.start()])
-                        name, begun = header.group(2), mark.end()
-            elif symbol == "}":
-                depth -= 1
-                if depth == 1:
-                    if name:
-                        if name in cells:
-                            raise InputError("cell is defined twice", file=self.path, value=name)
-                        cells[name] = text[begun : mark.start()] + "}"
-                    else:
-                        rest.append(text[last : mark.end()])
-                    name, last = "", mark.end()
-                elif depth == 0:
-                    return cells, "".join(rest) + text[last : mark.end()]
-        where = f"cell {name}" if name else f"library {self.name}"
-        raise InputError(f"the file ends inside {where}: it is truncated or damaged", file=self.path)
 
     def _read_units(self) -> _Units:
         attributes = self.header.attributes
@@ -417,7 +352,7 @@ class _File:
             raise InputError("not a number", file=self.path, key=key, value=text) from None
 
     def cell(self, name: str, text: str) -> Cell:
-        group = _parse(text, self.path, f"cell {name}")
+        group = parse_group(text, self.path, f"cell {name}")
         attributes = group.attributes
         pins = {}
         for pin in itertools.chain(group.all("pin"), *(bus.all("pin") for bus in group.all("bus"))):
@@ -557,56 +492,9 @@ _TABLES = (
 )
 
 
-def _read_text(path: Path) -> str:
-    try:
-        data = path.read_bytes()
-        if data[:2] == b"\x1f\x8b":
-            data = gzip.decompress(data)
-    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-        raise InputError(f"damaged gzip file: {error}", file=path) from None
-    except OSError as error:
-        raise InputError(f"Liberty file cannot be opened: {error.strerror or error}", file=path) from None
-    if b"\0" in data:
-        raise InputError("not a Liberty file: it is binary", file=path)
-    return data.decode("utf-8", errors="replace")
-
-
-def _without_comment(match: re.Match[str]) -> str:
-    return match.group().replace("\\\n", " ") if match.group().startswith('"') else " "
-
-
 def _unit(text: str, symbol: str) -> float:
     """'1ps' -> 1e-12. Raises ValueError."""
     match = re.fullmatch(r"\s*([0-9.eE+-]+?)\s*([munpfa]?)([a-zA-Z]+)\s*", text)
     if match is None or match.group(3).lower()[0] != symbol:
         raise ValueError(f"{text!r} is not a unit of {symbol}")
     return float(match.group(1)) * _PREFIXES[match.group(2).lower()]
-
-
-def _parse(text: str, path: Path, where: str) -> Group:
-    """The statements of a group's content, which ends with its closing brace. Raises InputError."""
-    root = Group(where, ())
-    open_groups = [root]
-    text = text.replace("\\\n", " ").replace("\\\r\n", " ")
-    position = 0
-    while open_groups:
-        match = _STATEMENT.match(text, position)
-        if match is None:
-            excerpt = " ".join(text[position : position + 60].split())
-            raise InputError(f"not a Liberty statement in {where}", file=path, value=excerpt)
-        position = match.end()
-        if match["end"]:
-            open_groups.pop()
-        elif match["name"] and match["arguments"] is not None:
-            group = Group(match["name"], _arguments(match["arguments"]))
-            open_groups[-1].groups.append(group)
-            if match["open"] == "{":
-                open_groups.append(group)
-        elif match["name"]:
-            open_groups[-1].attributes[match["name"]] = match["value"].strip().strip('"').strip()
-    return root
-
-
-def _arguments(text: str) -> tuple[str, ...]:
-    parts = re.findall(r'"([^"]*)"|([^,"\s]+)', text)
-    return tuple((quoted or bare).strip() for quoted, bare in parts)
