@@ -224,13 +224,6 @@ class Accelerator(Section):
             raise InputError(
                 "takes no pair of the formats it lists: " + next(filter(None, refusals.values())), key="pe"
             )
-        if pe.rows_take not in (None, array.flow.row_operand):
-            raise InputError(
-                f"{pe.family} takes {pe.rows_take} at the rows",
-                key="array.rows_hold",
-                value=array.rows_hold or array.flow.rows_hold,
-                allowed="n" if pe.rows_take == "weights" else "m",
-            )
         reason = reason or next(filter(None, (self._misplaced(*pair) for pair in taken)), None)
         if reason is not None:
             flows = [name for name in DATAFLOWS if pe.fits(name) is None]

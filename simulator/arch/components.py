@@ -19,9 +19,10 @@ def components(accelerator: Accelerator, pairs: Iterable[Pair] = ()) -> list[Com
     """PEs and what stands beside them, skew registers, rescale unit, buffers, vector unit and DRAM; what is absent is
     left out. ``pairs``: formats of weights and activations whose events are wanted."""
     array = accelerator.array
+    lines = {array.flow.row_operand: array.rows, array.flow.col_operand: array.cols}
     hardware = accelerator.element.hardware(
-        rows=array.rows,
-        cols=array.cols,
+        weight_lines=lines["weights"],
+        activation_lines=lines["activations"],
         stationary=array.flow.stationary,
         doubled=array.fold_overlap,
         pairs=sorted(set(pairs), key=lambda pair: (pair[0].name, pair[1].name)),

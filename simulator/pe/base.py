@@ -68,10 +68,6 @@ class PE(BaseModel):
     def data_timing(self, weights: Format, activations: Format) -> DataTiming | None:
         return None
 
-    @property
-    def rows_take(self) -> Side | None:
-        return None
-
     def fused_passes(self, weights: Format, activations: Format) -> Fraction:
         return Fraction(0)
 

@@ -122,7 +122,13 @@ class BitPlanePE(PE):
         return Timing(self.lanes, self.pipeline_depth, cycles, serial=True)
 
     def hardware(
-        self, *, rows: int, cols: int, stationary: Stationary, doubled: bool, pairs: Sequence[Pair]
+        self,
+        *,
+        weight_lines: int,
+        activation_lines: int,
+        stationary: Stationary,
+        doubled: bool,
+        pairs: Sequence[Pair],
     ) -> tuple[Component, ...]:
         """PEs of gates, a tree that counts ones, a shifter and an accumulator.
 
@@ -164,7 +170,9 @@ class BitPlanePE(PE):
             "pipeline_depth": self.pipeline_depth,
             "doubled": int(doubled),
         }
-        return (Component("pe", self.family, structural, rows * cols, (*each, sums), events),)
+        return (
+            Component("pe", self.family, structural, weight_lines * activation_lines, (*each, sums), events),
+        )
 
     def activity(
         self, weights: Format, activations: Format, *, stationary: Stationary

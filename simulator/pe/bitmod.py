@@ -137,7 +137,13 @@ class BitModPE(PE):
         return self.aligned_bits + 1 + (self.lanes - 1).bit_length() + 1
 
     def hardware(
-        self, *, rows: int, cols: int, stationary: Stationary, doubled: bool, pairs: Sequence[Pair]
+        self,
+        *,
+        weight_lines: int,
+        activation_lines: int,
+        stationary: Stationary,
+        doubled: bool,
+        pairs: Sequence[Pair],
     ) -> tuple[Component, ...]:
         """PEs; encoders of weights, one for each row of each tile; multipliers by group scales; adders of scaled sums.
 
@@ -145,11 +151,12 @@ class BitModPE(PE):
         comparators of the bits that they look at; gates that apply signs or choose between the two are not counted.
         """
         elements = {pair[0].element.name: pair[0].element for pair in pairs}.values()
+        count = weight_lines * activation_lines
         return (
-            self._pe(rows * cols, elements),
-            self._encoder(rows, ceil_div(cols, self.tile), elements),
-            self._dequantizer(ceil_div(rows * cols, self.dequant_shared_by)),
-            self._group_adder(ceil_div(rows * cols, self.tile), doubled),
+            self._pe(count, elements),
+            self._encoder(weight_lines, ceil_div(activation_lines, self.tile), elements),
+            self._dequantizer(ceil_div(count, self.dequant_shared_by)),
+            self._group_adder(ceil_div(count, self.tile), doubled),
         )
 
     def _pe(self, count: int, elements: Iterable[Element]) -> Component:
@@ -223,7 +230,13 @@ class BitModPE(PE):
         a_bit = {("adder", "operate"): self.scale_bits, ("product", "write"): self.scale_bits}
         events = {"scale": a_bit | {("scale", "write"): 1}}
         return Component(
-            "dequantizer", "bitmod_dequantizer", {"bits": self.scale_bits}, count, parts, events, dequantizes=True
+            "dequantizer",
+            "bitmod_dequantizer",
+            {"bits": self.scale_bits},
+            count,
+            parts,
+            events,
+            dequantizes=True,
         )
 
     def _group_adder(self, count: int, doubled: bool) -> Component:

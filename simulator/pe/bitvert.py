@@ -98,13 +98,13 @@ class BitVertPE(SerialPE):
             all_of(register("operands", activation_bits, self.lanes), "step"),
         ]
 
-    def edge(self, rows: int, cols: int, pairs: Sequence[Pair]) -> list[Component]:
+    def edge(self, weight_lines: int, activation_lines: int, pairs: Sequence[Pair]) -> list[Component]:
         """For each column an adder tree of all activations of a step, which its PEs share."""
         return [
             edge_component(
                 "activation_sum",
                 "bitvert_activation_sum",
-                cols,
+                activation_lines,
                 lambda bits: [
                     *map(all_of, adder_tree(self.lanes, bits)),
                     all_of(register("sum", sum_bits(self.lanes, bits))),

@@ -74,13 +74,13 @@ class BitWavePE(SerialPE):
             all_of(register("operands", signed, self.lanes), "step"),
         ]
 
-    def edge(self, rows: int, cols: int, pairs: Sequence[Pair]) -> list[Component]:
+    def edge(self, weight_lines: int, activation_lines: int, pairs: Sequence[Pair]) -> list[Component]:
         """A parser of column masks for each row: the mask of a group, and a detector of its next one."""
         return [
             edge_component(
                 "column_parser",
                 "bitwave_column_parser",
-                rows,
+                weight_lines,
                 lambda bits: [
                     all_of(register("mask", BITS)),
                     Use(Part("next_column", "comparator", {"bits": BITS}), "cycle", bits),

@@ -239,7 +239,13 @@ class BlockDotPE(PE):
     # Structure
 
     def hardware(
-        self, *, rows: int, cols: int, stationary: Stationary, doubled: bool, pairs: Sequence[Pair]
+        self,
+        *,
+        weight_lines: int,
+        activation_lines: int,
+        stationary: Stationary,
+        doubled: bool,
+        pairs: Sequence[Pair],
     ) -> tuple[Component, ...]:
         """One component, "pe". Widths are those of the widest formats that it takes; a pair of narrower ones drives
         multipliers, exponent adders and operand registers at its own."""
@@ -255,7 +261,9 @@ class BlockDotPE(PE):
             text = " ".join(value) if isinstance(value, tuple) else value
             structural[key] = text if isinstance(text, str) else int(text)
         structural |= {"stationary": stationary, "doubled": int(doubled)}
-        return (Component("pe", self.family, structural, rows * cols, tuple(parts), events),)
+        return (
+            Component("pe", self.family, structural, weight_lines * activation_lines, tuple(parts), events),
+        )
 
     def activity(
         self, weights: Format, activations: Format, *, stationary: Stationary

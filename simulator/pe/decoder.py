@@ -96,22 +96,32 @@ class DecodingPE(MacPE):
         return replace(behind, activation_decode=self.decode_cycles)
 
     def hardware(
-        self, *, rows: int, cols: int, stationary: Stationary, doubled: bool, pairs: Sequence[Pair]
+        self,
+        *,
+        weight_lines: int,
+        activation_lines: int,
+        stationary: Stationary,
+        doubled: bool,
+        pairs: Sequence[Pair],
     ) -> tuple[Component, ...]:
-        """The MAC's, and a decoder for each lane of each row or column at which the operand enters: activations at the
-        rows and weights at the columns, but the other way round where activations are stationary."""
+        """The MAC's, and a decoder for each lane of each row or column at which the operand enters."""
         formats = list({format.name: format for format in map(self._decoded_of, pairs)}.values())
         parts, events = self.decoder(formats)
-        at_rows = (self.side == "activations") != (stationary == "activations")
         params = {"before": " ".join(getattr(self, self.side)), "after": " ".join(self.targets)}
         behind = [self._behind(pair) for pair in pairs]
         return (
-            *self.mac.hardware(rows=rows, cols=cols, stationary=stationary, doubled=doubled, pairs=behind),
+            *self.mac.hardware(
+                weight_lines=weight_lines,
+                activation_lines=activation_lines,
+                stationary=stationary,
+                doubled=doubled,
+                pairs=behind,
+            ),
             Component(
                 self.decoder_name,
                 f"{self.family}_decoder",
                 params,
-                (rows if at_rows else cols) * self.lanes,
+                (weight_lines if self.side == "weights" else activation_lines) * self.lanes,
                 parts,
                 events,
                 dequantizes=True,

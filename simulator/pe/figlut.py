@@ -119,7 +119,13 @@ class FiglutPE(TablePE):
         return integer(self.aligned_bits + 1) if self._aligns(activations) else activations
 
     def hardware(
-        self, *, rows: int, cols: int, stationary: Stationary, doubled: bool, pairs: Sequence[Pair]
+        self,
+        *,
+        weight_lines: int,
+        activation_lines: int,
+        stationary: Stationary,
+        doubled: bool,
+        pairs: Sequence[Pair],
     ) -> tuple[Component, ...]:
         """RACs, tables and their generators beside the rows, adders of planes below the columns, aligners.
 
@@ -131,7 +137,7 @@ class FiglutPE(TablePE):
         activations = [element_format(name).element for name in self.activations]
         key_bits = max(element.bits for element in weights)
         entry, total = max(map(self.entry_bits, activations)), max(map(self.sum_bits, activations))
-        copies = ceil_div(cols, self.columns_per_table)
+        copies = ceil_div(weight_lines, self.columns_per_table)
         words = self.lanes * (2 if doubled and stationary == "weights" else 1)
         parts = {
             "pe": [
@@ -148,7 +154,12 @@ class FiglutPE(TablePE):
         events["pe"]["idle"] = {("sum", "clock"): 1, ("keys", "clock"): words}
         for name, (weight, activation) in {pair_name(pair): pair for pair in pairs}.items():
             self._events_of(name, weight.element, activation.element, copies, parts, events)
-        counts = {"pe": rows * cols, "table": rows, "table_generator": rows, "plane_adders": cols}
+        counts = {
+            "pe": weight_lines * activation_lines,
+            "table": activation_lines,
+            "table_generator": activation_lines,
+            "plane_adders": weight_lines,
+        }
         structural: dict[str, int | str] = {
             "weights": " ".join(self.weights),
             "activations": " ".join(self.activations),
@@ -166,7 +177,7 @@ class FiglutPE(TablePE):
             Component(name, kinds[name], structural, counts[name], tuple(parts[name]), events[name])
             for name in counts
         ]
-        return (*found, *self._aligners(rows, activations))
+        return (*found, *self._aligners(activation_lines, activations))
 
     @property
     def _additions(self) -> int:

@@ -72,11 +72,11 @@ class LaconicPE(SerialPE):
     def word_parts(self, side: Side, bits: int) -> list[Use]:
         return encoder(bits, self.recoding)
 
-    def edge(self, rows: int, cols: int, pairs: Sequence[Pair]) -> list[Component]:
+    def edge(self, weight_lines: int, activation_lines: int, pairs: Sequence[Pair]) -> list[Component]:
         """Encoders of both operands."""
         return [
-            self.per_word("weight_encoder", "weights", rows, pairs),
-            self.per_word("encoder", "activations", cols, pairs),
+            self.per_word("weight_encoder", "weights", weight_lines, pairs),
+            self.per_word("encoder", "activations", activation_lines, pairs),
         ]
 
     def words(self, weights: Format, activations: Format) -> Mapping[Side, Events]:

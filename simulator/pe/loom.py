@@ -111,11 +111,11 @@ class LoomPE(SerialPE):
         found = serializer(bits, self.bits_per_cycle if side == "activations" else 1)
         return found + ([all_of(Part("width", "comparator", {"bits": bits}))] if dynamic else [])
 
-    def edge(self, rows: int, cols: int, pairs: Sequence[Pair]) -> list[Component]:
+    def edge(self, weight_lines: int, activation_lines: int, pairs: Sequence[Pair]) -> list[Component]:
         """Dispatchers of both operands, which find the widths where these are dynamic."""
         return [
-            self.per_word("weight_dispatcher", "weights", rows, pairs),
-            self.per_word("dispatcher", "activations", cols, pairs),
+            self.per_word("weight_dispatcher", "weights", weight_lines, pairs),
+            self.per_word("dispatcher", "activations", activation_lines, pairs),
         ]
 
     def words(self, weights: Format, activations: Format) -> Mapping[Side, Events]:

@@ -104,15 +104,16 @@ class LutPE(TablePE):
     def fused_passes(self, weights: Format, activations: Format) -> Fraction:
         return self.table_passes(activations) if self.precompute == "fused" else Fraction(0)
 
-    @property
-    def rows_take(self) -> Side | None:
-        """Tables of activations stand beside the rows."""
-        return "activations"
-
     def hardware(
-        self, *, rows: int, cols: int, stationary: Stationary, doubled: bool, pairs: Sequence[Pair]
+        self,
+        *,
+        weight_lines: int,
+        activation_lines: int,
+        stationary: Stationary,
+        doubled: bool,
+        pairs: Sequence[Pair],
     ) -> tuple[Component, ...]:
-        """Tables beside the rows, keys above the columns, and PEs of multiplexers that share both.
+        """Tables where activations enter, keys where weights do, and PEs of multiplexers that share both.
 
         A PE negates what it reads (a multiplexer between entry and complement; the 1 is the carry into the next adder),
         adds the tables' values in a tree, adds planes to twice the sum of those above them, the highest first, and adds
@@ -124,7 +125,7 @@ class LutPE(TablePE):
         planes = max(map(self.planes, weights))
         arithmetics = {self.arithmetic(element) for element in activations}
         entry = max(map(self.entry_bits, activations))
-        copies = ceil_div(cols, self.columns_per_table)
+        copies = ceil_div(weight_lines, self.columns_per_table)
         table_parts = [Part("entries", "register", {"bits": entry}, copies * self.tables * self.entries)]
         if "int8" in arithmetics:
             table_parts.append(Part("scale", "register", {"bits": FP32.bits}, copies))
@@ -167,9 +168,18 @@ class LutPE(TablePE):
             "doubled": int(doubled),
         }
         return (
-            Component("pe", self.family, structural, rows * cols, tuple(pe_parts), pe_events),
-            Component("table", f"{self.family}_table", structural, rows, tuple(table_parts), table_events),
-            Component("keys", f"{self.family}_keys", structural, cols, tuple(key_parts), key_events),
+            Component(
+                "pe", self.family, structural, weight_lines * activation_lines, tuple(pe_parts), pe_events
+            ),
+            Component(
+                "table",
+                f"{self.family}_table",
+                structural,
+                activation_lines,
+                tuple(table_parts),
+                table_events,
+            ),
+            Component("keys", f"{self.family}_keys", structural, weight_lines, tuple(key_parts), key_events),
         )
 
     def _circuits(

@@ -121,7 +121,13 @@ class MacPE(PE):
         return Timing(self.lanes, self.pipeline_depth + self.adder_tree_stages, self.initiation_interval)
 
     def hardware(
-        self, *, rows: int, cols: int, stationary: Stationary, doubled: bool, pairs: Sequence[Pair]
+        self,
+        *,
+        weight_lines: int,
+        activation_lines: int,
+        stationary: Stationary,
+        doubled: bool,
+        pairs: Sequence[Pair],
     ) -> tuple[Component, ...]:
         """One component, "pe": multipliers and operand registers per lane, adder tree, accumulator, pipeline registers.
 
@@ -179,7 +185,9 @@ class MacPE(PE):
         }
         if self.promote_every:
             structural["promote_every"] = self.promote_every
-        return (Component("pe", self.family, structural, rows * cols, tuple(parts), events),)
+        return (
+            Component("pe", self.family, structural, weight_lines * activation_lines, tuple(parts), events),
+        )
 
     def _events(
         self, pair: Pair, parts: Sequence[Part], stationary: Stationary

@@ -80,7 +80,13 @@ class MixPE(PE):
         return self._mac.partial_adder()
 
     def hardware(
-        self, *, rows: int, cols: int, stationary: Stationary, doubled: bool, pairs: Sequence[Pair]
+        self,
+        *,
+        weight_lines: int,
+        activation_lines: int,
+        stationary: Stationary,
+        doubled: bool,
+        pairs: Sequence[Pair],
     ) -> tuple[Component, ...]:
         """Shift and add, operand registers, the accumulating adder and its register.
 
@@ -118,7 +124,7 @@ class MixPE(PE):
             "accumulator": self.accumulator,
             "doubled": int(doubled),
         }
-        return (Component("pe", self.family, params, rows * cols, tuple(parts), events),)
+        return (Component("pe", self.family, params, weight_lines * activation_lines, tuple(parts), events),)
 
     def activity(
         self, weights: Format, activations: Format, *, stationary: Stationary

@@ -95,9 +95,11 @@ class PragmaticPE(SerialPE):
     def word_parts(self, side: Side, bits: int) -> list[Use]:
         return encoder(bits, self.recoding)
 
-    def edge(self, rows: int, cols: int, pairs: Sequence[Pair]) -> list[Component]:
+    def edge(self, weight_lines: int, activation_lines: int, pairs: Sequence[Pair]) -> list[Component]:
         """Encoders of the serial operand; registers of the other's earlier steps."""
-        serial, parallel = (cols, rows) if self.serial == "activations" else (rows, cols)
+        serial, parallel = weight_lines, activation_lines
+        if self.serial == "activations":
+            serial, parallel = activation_lines, weight_lines
         kept = kept_words(self, self.parallel, parallel, self.column_registers, pairs)
         return [self.per_word("encoder", self.serial, serial, pairs), *kept]
 

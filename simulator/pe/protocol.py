@@ -211,11 +211,6 @@ class ProcessingElement(Protocol):
         """Time that depends on the codes; None: `timing` says all."""
         ...
 
-    @property
-    def rows_take(self) -> Side | None:
-        """The operand that must enter at the rows of the array; None: either."""
-        ...
-
     def vector_passes(self, weights: Format, activations: Format) -> Fraction:
         """Visits of a vector lane per activation value before the array starts (tables, alignment); 0: none."""
         ...
@@ -238,12 +233,20 @@ class ProcessingElement(Protocol):
         ...
 
     def hardware(
-        self, *, rows: int, cols: int, stationary: Stationary, doubled: bool, pairs: Sequence[Pair]
+        self,
+        *,
+        weight_lines: int,
+        activation_lines: int,
+        stationary: Stationary,
+        doubled: bool,
+        pairs: Sequence[Pair],
     ) -> tuple[Component, ...]:
-        """The PEs (a component "pe") and what of this family stands beside them, in an array of rows x cols.
+        """The PEs (a component "pe") and what of this family stands beside them.
 
-        ``stationary``: what stays in the PE. ``doubled``: accumulator or stationary word twice, for fold overlap.
-        ``pairs``: pairs of formats in memory whose events are wanted; area and leakage do not depend on them.
+        ``weight_lines``, ``activation_lines``: rows and columns of the array, or columns and rows: the lines at which
+        weights and activations enter. ``stationary``: what stays in the PE. ``doubled``: accumulator or stationary word
+        twice, for fold overlap. ``pairs``: pairs of formats in memory whose events are wanted; area and leakage do not
+        depend on them.
         """
         ...
 

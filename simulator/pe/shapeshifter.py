@@ -53,10 +53,10 @@ class ShapeShifterPE(SerialPE):
     def word_parts(self, side: Side, bits: int) -> list[Use]:
         return [*serializer(bits), all_of(Part("width", "comparator", {"bits": bits}))]
 
-    def edge(self, rows: int, cols: int, pairs: Sequence[Pair]) -> list[Component]:
+    def edge(self, weight_lines: int, activation_lines: int, pairs: Sequence[Pair]) -> list[Component]:
         """Dispatchers, which find the widths; registers of the weights of earlier steps, for each row."""
-        kept = kept_words(self, "weights", rows, self.column_registers, pairs)
-        return [self.per_word("dispatcher", "activations", cols, pairs), *kept]
+        kept = kept_words(self, "weights", weight_lines, self.column_registers, pairs)
+        return [self.per_word("dispatcher", "activations", activation_lines, pairs), *kept]
 
     def words(self, weights: Format, activations: Format) -> Mapping[Side, Events]:
         found: dict[Side, Events] = {"activations": word_event("dispatcher", activations.element)}

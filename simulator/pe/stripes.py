@@ -34,9 +34,9 @@ class StripesPE(SerialPE):
     def word_parts(self, side: Side, bits: int) -> list[Use]:
         return serializer(bits)
 
-    def edge(self, rows: int, cols: int, pairs: Sequence[Pair]) -> list[Component]:
+    def edge(self, weight_lines: int, activation_lines: int, pairs: Sequence[Pair]) -> list[Component]:
         """Dispatchers of activations: a register and a multiplexer of its bits for each lane of a column."""
-        return [self.per_word("dispatcher", "activations", cols, pairs)]
+        return [self.per_word("dispatcher", "activations", activation_lines, pairs)]
 
     def words(self, weights: Format, activations: Format) -> Mapping[Side, Events]:
         return {"activations": word_event("dispatcher", activations.element)}

@@ -169,7 +169,11 @@ class Unit:
         found = []
         for tree_stages in range(self.cuts + 1 if self.lanes > 1 else 1):
             components: tuple[Component, ...] = self._pe(tree_stages).hardware(
-                rows=1, cols=1, stationary=self.stationary, doubled=self.doubled, pairs=self.pairs
+                activation_lines=1,
+                weight_lines=1,
+                stationary=self.stationary,
+                doubled=self.doubled,
+                pairs=self.pairs,
             )
             found += [component for component in components if component.name == "pe"]
         return found

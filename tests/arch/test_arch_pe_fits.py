@@ -9,7 +9,7 @@ import pytest
 
 import simulator as sim
 import simulator.pe
-from simulator.arch import load_accelerator
+from simulator.arch import components, load_accelerator
 from simulator.errors import InputError
 
 BASE: dict[str, Any] = {
@@ -51,10 +51,14 @@ def test_a_broken_entry_point_is_named(monkeypatch: pytest.MonkeyPatch, value: s
         load_accelerator({**BASE, "pe": pe})
 
 
-def test_tables_beside_the_rows_need_activations_there() -> None:
-    changes = {"array.rows_hold": "n"}
-    with pytest.raises(InputError, match=r"array\.rows_hold: lut takes activations at the rows.*allowed: m"):
-        load_accelerator("lut_tensor_core", changes)
+def test_tables_stand_where_activations_enter() -> None:
+    """(M, N) = (2, 8) PEs either way: 2 lines of tables, 8 of keys."""
+    found = {}
+    for rows_hold, rows, cols in (("m", 2, 8), ("n", 8, 2)):
+        changes = {"array.rows_hold": rows_hold, "array.rows": rows, "array.cols": cols}
+        parts = components(load_accelerator("lut_tensor_core", changes))
+        found[rows_hold] = {part.name: part.count for part in parts if part.name in ("pe", "table", "keys")}
+    assert found["m"] == found["n"] == {"pe": 16, "table": 2, "keys": 8}
 
 
 def test_what_the_operation_before_does_on_its_way_costs_energy_and_no_time() -> None:

@@ -22,7 +22,7 @@ PAIRS = [
 def priced() -> dict[str, PricedComponent]:
     pe = load_accelerator("bitmod").element
     technology = load_technology("bitmod_28nm")
-    parts = pe.hardware(rows=32, cols=32, stationary="outputs", doubled=True, pairs=PAIRS)
+    parts = pe.hardware(weight_lines=32, activation_lines=32, stationary="outputs", doubled=True, pairs=PAIRS)
     return {component.name: technology.price(component) for component in parts}
 
 
@@ -44,7 +44,9 @@ def test_a_busy_tile_has_the_published_power(weights: str, cycles: int) -> None:
 
 def test_other_parameters_than_the_published_are_sums_of_parts() -> None:
     pe = load_accelerator("bitmod", {"pe.guard_bits": 4}).element
-    (found, *_) = pe.hardware(rows=32, cols=32, stationary="outputs", doubled=True, pairs=PAIRS)
+    (found, *_) = pe.hardware(
+        weight_lines=32, activation_lines=32, stationary="outputs", doubled=True, pairs=PAIRS
+    )
     assert load_technology("bitmod_28nm").price(found).area_quality == "estimated"
 
 

@@ -120,7 +120,9 @@ def test_bismo_makes_6_55_binary_tera_operations_a_second() -> None:
 
 @pytest.mark.parametrize("lanes", [2, 3, 7, 64, 100, 256])
 def test_the_tree_that_counts_ones_has_an_adder_less_than_bits(lanes: int) -> None:
-    component = planes(lanes=lanes).hardware(rows=1, cols=1, stationary="outputs", doubled=False, pairs=[])[0]
+    component = planes(lanes=lanes).hardware(
+        activation_lines=1, weight_lines=1, stationary="outputs", doubled=False, pairs=[]
+    )[0]
     adders = [part for part in component.parts if part.name.startswith("count_")]
     assert sum(part.count for part in adders) == lanes - 1
     assert max(part.params["bits"] for part in adders) == (lanes - 1).bit_length()
@@ -130,7 +132,7 @@ def test_the_tree_that_counts_ones_has_an_adder_less_than_bits(lanes: int) -> No
 def test_activity_names_events_that_are_priced(encoding: str) -> None:
     pe = planes(encoding=encoding, plane_pairs=4, pipeline_depth=3)
     pair = get_format("int2"), get_format("int8")
-    made = pe.hardware(rows=2, cols=2, stationary="outputs", doubled=True, pairs=[pair])
+    made = pe.hardware(activation_lines=2, weight_lines=2, stationary="outputs", doubled=True, pairs=[pair])
     energy = {component.name: load_technology().price(component).energy_pj for component in made}
     for events in pe.activity(*pair, stationary="outputs").values():
         for component, event in events:

@@ -261,7 +261,7 @@ def test_what_its_datapath_lacks_is_refused() -> None:
 def test_its_hardware_has_a_price_and_its_activity_exists() -> None:
     pairs = [(grouped("mixed_g128", FP4), FP16_FORMAT), (get_format("int6_channel"), FP16_FORMAT)]
     pe = taking(*(weights for weights, _ in pairs))
-    found = pe.hardware(rows=32, cols=32, stationary="outputs", doubled=True, pairs=pairs)
+    found = pe.hardware(weight_lines=32, activation_lines=32, stationary="outputs", doubled=True, pairs=pairs)
     counts = {component.name: component.count for component in found}
     assert counts == {"pe": 1024, "weight_encoder": 128, "dequantizer": 1024, "group_adder": 128}
     technology = load_technology("published_45nm")

@@ -429,9 +429,16 @@ def test_exact_sums_of_32_products_have_the_derived_widths(element: str, bits: i
 
 
 def parts(pe: BlockDotPE, **more: Any) -> dict[str, Any]:
-    given = {"rows": 2, "cols": 3, "stationary": "outputs", "doubled": False, "pairs": (), **more}
+    given = {
+        "weight_lines": 2,
+        "activation_lines": 3,
+        "stationary": "outputs",
+        "doubled": False,
+        "pairs": (),
+        **more,
+    }
     (component,) = pe.hardware(**given)
-    assert component.count == given["rows"] * given["cols"]
+    assert component.count == given["weight_lines"] * given["activation_lines"]
     return {part.name: part for part in component.parts}
 
 
@@ -467,7 +474,9 @@ def test_scales_at_the_second_level_multiply_the_accumulator_once_a_group() -> N
     built = parts(pe)
     assert (built["scaler"].count, built["scaler"].params) == (1, {"a_bits": 14, "b_bits": 22})
     form = get_format("fp8_e4m3_g128")
-    (component,) = pe.hardware(rows=1, cols=1, stationary="outputs", doubled=False, pairs=[(form, form)])
+    (component,) = pe.hardware(
+        activation_lines=1, weight_lines=1, stationary="outputs", doubled=False, pairs=[(form, form)]
+    )
     promotion = component.events["promote fp8_e4m3 x fp8_e4m3 in blocks"]
     assert {("scaler", "operate"), ("promote", "operate"), ("promoted", "write")} <= set(promotion)
     assert ("scaler", "operate") not in component.events["group fp8_e4m3 x fp8_e4m3 in blocks"]
@@ -510,7 +519,9 @@ def test_events_name_parts_that_exist_and_work_at_the_active_widths() -> None:
     ):
         pe = block_dot(weights=elements, activations=elements, scales=["e8m0", "fp8_e4m3"], **more)
         for stationary in ("outputs", "weights", "activations"):
-            (component,) = pe.hardware(rows=1, cols=1, stationary=stationary, doubled=True, pairs=pairs)  # type: ignore[arg-type]
+            (component,) = pe.hardware(
+                activation_lines=1, weight_lines=1, stationary=stationary, doubled=True, pairs=pairs
+            )  # type: ignore[arg-type]
             known = {part.name: part for part in component.parts}
             assert {part for event in component.events.values() for part, _ in event} <= set(known)
             assert len(known) == len(component.parts)
@@ -524,7 +535,9 @@ def test_events_name_parts_that_exist_and_work_at_the_active_widths() -> None:
 
 
 def area(pe: BlockDotPE) -> float:
-    components = pe.hardware(rows=1, cols=1, stationary="outputs", doubled=False, pairs=())
+    components = pe.hardware(
+        activation_lines=1, weight_lines=1, stationary="outputs", doubled=False, pairs=()
+    )
     return load_technology("published_45nm").price(components[0]).area_um2
 
 
@@ -550,7 +563,9 @@ def logic_cost(element: str, format: str, **parameters: Any) -> tuple[float, flo
     """Area and energy of a product, a share of the step and of the block's scales included, without registers."""
     pe = block_dot(weights=element, activations=element, **parameters)
     pair = (get_format(format), get_format(format))
-    (component,) = pe.hardware(rows=1, cols=1, stationary="outputs", doubled=False, pairs=[pair])
+    (component,) = pe.hardware(
+        activation_lines=1, weight_lines=1, stationary="outputs", doubled=False, pairs=[pair]
+    )
     registers = {part.name for part in component.parts if part.kind == "register"}
     gates = replace(
         component,

@@ -9,6 +9,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 
+from simulator.arch import components, load_accelerator
 from simulator.config import validate
 from simulator.errors import InputError
 from simulator.formats import QuantizedTensor, dequantize, get_format, quantize
@@ -177,21 +178,29 @@ def test_the_decoder_stands_at_the_edge_with_its_cycles() -> None:
     pe = dequantizer("int4", lanes=8, decode_cycles=2)
     pair = (get_format("int4_g32_asym"), get_format("fp16"))
     assert pe.timing(*pair).weight_decode == 2
-    found = {}
-    for stationary in ("outputs", "weights", "activations"):
-        pe_component, decoder = pe.hardware(
-            rows=3,
-            cols=5,
-            stationary=stationary,
-            doubled=False,
-            pairs=[pair],  # type: ignore[arg-type]
-        )
-        found[stationary] = decoder.count
-        assert pe_component.count == 15
-    assert found == {"outputs": 40, "weights": 40, "activations": 24}
+    pe_component, decoder = pe.hardware(
+        weight_lines=5, activation_lines=3, stationary="outputs", doubled=False, pairs=[pair]
+    )
+    assert (pe_component.count, decoder.count) == (15, 5 * 8)
     assert pe.activity(*pair, stationary="outputs")["weight"] == {
         ("weight_decoder", "decode int4_g32_asym"): 1
     }
+
+
+@pytest.mark.parametrize(
+    ("changes", "lines"),
+    [
+        ({"array.dataflow": "os"}, 5),
+        ({"array.dataflow": "os", "array.rows_hold": "n"}, 3),
+        ({"array.dataflow": "broadcast", "array.rows_hold": "n"}, 3),
+        ({"array.dataflow": "ws"}, 5),
+        ({"array.dataflow": "is"}, 3),
+    ],
+)
+def test_decoders_stand_where_weights_enter(changes: dict[str, str], lines: int) -> None:
+    accelerator = load_accelerator("w4a16_dequantize", {"array.rows": 3, "array.cols": 5, **changes})
+    (decoder,) = (part for part in components(accelerator) if part.name == "weight_decoder")
+    assert decoder.count == lines * accelerator.pe.lanes
 
 
 def test_each_step_of_decoding_is_a_part_that_works_only_where_it_is_needed() -> None:

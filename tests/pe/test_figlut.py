@@ -140,7 +140,10 @@ def test_its_array_does_16384_bit_macs_a_cycle() -> None:
 def test_a_generator_of_four_inputs_has_14_adders() -> None:
     for pe, kind in ((figlut(), "fp_adder"), (figlut_i(), "int_adder")):
         made = {
-            c.name: c for c in pe.hardware(rows=16, cols=256, stationary="weights", doubled=True, pairs=[])
+            c.name: c
+            for c in pe.hardware(
+                activation_lines=16, weight_lines=256, stationary="weights", doubled=True, pairs=[]
+            )
         }
         adders = made["table_generator"].parts[0]
         assert (adders.kind, adders.count, made["table_generator"].count) == (kind, 14, 16)
@@ -152,14 +155,14 @@ def test_a_generator_of_four_inputs_has_14_adders() -> None:
 def test_activity_names_events_that_are_priced(pe: FiglutPE) -> None:
     technology = load_technology()
     pairs = [(get_format(w), FP16) for w in pe.weights]
-    made = pe.hardware(rows=2, cols=64, stationary="weights", doubled=True, pairs=pairs)
+    made = pe.hardware(activation_lines=2, weight_lines=64, stationary="weights", doubled=True, pairs=pairs)
     priced = {component.name: technology.price(component) for component in made}
     for pair in pairs:
         assert pe.accepts(*pair) is None
         for events in pe.activity(*pair, stationary="weights").values():
             for component, event in events:
                 assert priced[component].energy_pj[event] > 0
-    bare = pe.hardware(rows=2, cols=64, stationary="weights", doubled=True, pairs=[])
+    bare = pe.hardware(activation_lines=2, weight_lines=64, stationary="weights", doubled=True, pairs=[])
     for with_pairs, without in zip(made, bare, strict=True):
         assert technology.price(with_pairs).area_um2 == technology.price(without).area_um2
 

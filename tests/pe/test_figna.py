@@ -56,7 +56,8 @@ def aligned(values: list[Fraction], bits: int, smallest: int) -> list[Fraction]:
 )
 def test_aligned_values_are_the_oracles(patterns: list[int], name: str, guard: int) -> None:
     codes = np.array([patterns], np.uint16)
-    reals = codes.view(NUMPY[name]).astype(np.float64)
+    with np.errstate(invalid="ignore"):  # signalling NaNs, which are among the codes
+        reals = codes.view(NUMPY[name]).astype(np.float64)
     codes = np.where(np.isfinite(reals), codes, 0).astype(np.uint16)
     values = [Fraction(float(v)) for v in codes.view(NUMPY[name])[0].astype(np.float64)]
     pe = figna(activations=name, guard_bits=guard, align_group=5)
@@ -159,7 +160,9 @@ def test_prealigners_stand_at_the_rows() -> None:
     pe = figna()
     found = {
         c.name: c
-        for c in pe.hardware(rows=64, cols=32, stationary="weights", doubled=True, pairs=[(W4, FP16)])
+        for c in pe.hardware(
+            activation_lines=64, weight_lines=32, stationary="weights", doubled=True, pairs=[(W4, FP16)]
+        )
     }
     assert found["prealigner"].count == 64
     technology = load_technology("published_45nm")

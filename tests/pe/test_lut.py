@@ -409,7 +409,7 @@ def test_making_tables_takes_passes_of_the_vector_unit_unless_they_are_fused() -
 
 
 def parts(pe: LutPE, component: str, cols: int = 64) -> dict[str, Any]:
-    made = pe.hardware(rows=2, cols=cols, stationary="outputs", doubled=True, pairs=[])
+    made = pe.hardware(activation_lines=2, weight_lines=cols, stationary="outputs", doubled=True, pairs=[])
     return {part.name: part for found in made if found.name == component for part in found.parts}
 
 
@@ -423,7 +423,9 @@ def test_symmetry_halves_the_table() -> None:
 
 def test_a_table_serves_as_many_columns_as_it_can() -> None:
     for cols, copies in ((32, 1), (64, 1), (65, 2), (256, 4)):
-        made = lut().hardware(rows=2, cols=cols, stationary="outputs", doubled=False, pairs=[])
+        made = lut().hardware(
+            activation_lines=2, weight_lines=cols, stationary="outputs", doubled=False, pairs=[]
+        )
         counts = {component.name: component.count for component in made}
         assert counts == {"pe": 2 * cols, "table": 2, "keys": cols}
         assert parts(lut(), "table", cols)["entries"].count == 8 * copies
@@ -444,14 +446,14 @@ def every_kind() -> list[LutPE]:
 def test_activity_names_events_that_are_priced(pe: LutPE) -> None:
     technology = load_technology()
     pairs = [(get_format(w), get_format(a)) for w in pe.weights for a in pe.activations]
-    made = pe.hardware(rows=2, cols=8, stationary="outputs", doubled=True, pairs=pairs)
+    made = pe.hardware(activation_lines=2, weight_lines=8, stationary="outputs", doubled=True, pairs=pairs)
     priced = {component.name: technology.price(component) for component in made}
     for pair in pairs:
         assert pe.accepts(*pair) is None
         for events in pe.activity(*pair, stationary="outputs").values():
             for component, event in events:
                 assert priced[component].energy_pj[event] > 0
-    bare = pe.hardware(rows=2, cols=8, stationary="outputs", doubled=True, pairs=[])
+    bare = pe.hardware(activation_lines=2, weight_lines=8, stationary="outputs", doubled=True, pairs=[])
     for with_pairs, without in zip(made, bare, strict=True):
         assert technology.price(with_pairs).area_um2 == technology.price(without).area_um2
 
@@ -460,7 +462,9 @@ def test_energy_of_a_step_follows_the_planes() -> None:
     technology = load_technology()
     pe = lut()
     pairs = [(get_format(w), get_format("int8")) for w in pe.weights]
-    component = pe.hardware(rows=2, cols=8, stationary="outputs", doubled=True, pairs=pairs)[0]
+    component = pe.hardware(
+        activation_lines=2, weight_lines=8, stationary="outputs", doubled=True, pairs=pairs
+    )[0]
     energy = technology.price(component).energy_pj
     assert energy["step int2 x int8"] < energy["step int4 x int8"] < 2 * energy["step int2 x int8"]
 

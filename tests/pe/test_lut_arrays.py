@@ -254,6 +254,6 @@ def test_shipped_accelerators_run_their_formats(name: str) -> None:
     assert report.cycles == sum(report.cycles_by_cause.values())
     energy = report.energy_by_component_pj
     for component in machine(name).element.hardware(
-        rows=2, cols=3, stationary="weights", doubled=True, pairs=[]
+        activation_lines=2, weight_lines=3, stationary="weights", doubled=True, pairs=[]
     ):
         assert energy[component.name] > 0

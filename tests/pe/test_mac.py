@@ -104,7 +104,9 @@ def test_pipeline_and_tree_add_up_to_the_latency() -> None:
 
 
 def hardware(pe: MacPE, stationary: str, *pairs: tuple[Format, Format], doubled: bool = True) -> Component:
-    (component,) = pe.hardware(rows=2, cols=3, stationary=stationary, doubled=doubled, pairs=pairs)  # type: ignore[arg-type]
+    (component,) = pe.hardware(
+        activation_lines=2, weight_lines=3, stationary=stationary, doubled=doubled, pairs=pairs
+    )  # type: ignore[arg-type]
     assert component.count == 6
     return component
 

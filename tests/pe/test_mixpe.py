@@ -112,7 +112,9 @@ def test_a_float_product_costs_less_than_a_multiplier_of_floats() -> None:
     mac = validate(MacPE, {"family": "mac", "weights": "int4", "activations": "fp16", "accumulator": "fp32"})
     costs = []
     for pe in (w4a16(), mac):
-        (found,) = pe.hardware(rows=1, cols=1, stationary="outputs", doubled=False, pairs=[(W4, A16)])
+        (found,) = pe.hardware(
+            activation_lines=1, weight_lines=1, stationary="outputs", doubled=False, pairs=[(W4, A16)]
+        )
         priced = technology.price(found)
         activity = pe.activity(W4, A16, stationary="outputs")
         assert {event for made in activity.values() for _, event in made} <= set(priced.energy_pj)

@@ -134,7 +134,11 @@ def test_moving_bits_costs_less_than_adding_exponents() -> None:
     found = {
         c.name: c
         for c in pe.hardware(
-            rows=4, cols=4, stationary="weights", doubled=False, pairs=[(M2, FP8), (plain, FP8)]
+            activation_lines=4,
+            weight_lines=4,
+            stationary="weights",
+            doubled=False,
+            pairs=[(M2, FP8), (plain, FP8)],
         )
     }
     prices = technology.price(found["weight_decoder"]).energy_pj

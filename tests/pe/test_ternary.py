@@ -57,7 +57,11 @@ def test_it_takes_a_cycle_a_step_and_less_silicon_and_energy_than_a_mac() -> Non
     priced = [
         technology.price(
             pe(family, lanes=16).hardware(
-                rows=1, cols=1, stationary="outputs", doubled=False, pairs=[(TERNARY, INT8)]
+                activation_lines=1,
+                weight_lines=1,
+                stationary="outputs",
+                doubled=False,
+                pairs=[(TERNARY, INT8)],
             )[0]
         )
         for family in ("ternary", "mac")

@@ -151,7 +151,12 @@ def test_sums_are_those_of_the_decoded_integers() -> None:
 def test_decoders_stand_at_the_edge_and_cost_by_what_they_do() -> None:
     pe = two_level(lanes=16, decode_cycles=2)
     pairs = [(progressive(), INT8), (get_format("int4_g128_asym"), INT8), (get_format("int8_channel"), INT8)]
-    found = {c.name: c for c in pe.hardware(rows=8, cols=4, stationary="outputs", doubled=True, pairs=pairs)}
+    found = {
+        c.name: c
+        for c in pe.hardware(
+            activation_lines=8, weight_lines=4, stationary="outputs", doubled=True, pairs=pairs
+        )
+    }
     assert found["weight_decoder"].count == 4 * 16
     assert pe.timing(*pairs[0]).weight_decode == 2
     technology = load_technology("published_45nm")

@@ -63,15 +63,17 @@ class DigitPE(PE):
     def function(self, weights, activations):
         return self.mac.function(self.received("weights", weights), activations)
 
-    def hardware(self, *, rows, cols, stationary, doubled, pairs):
+    def hardware(self, *, weight_lines, activation_lines, stationary, doubled, pairs):
         adder = Part("digit_adder", "int_adder", {"bits": 13})
         accumulator = Part("accumulator", "register", {"bits": 32}, 1 + doubled)
         step = {("digit_adder", "operate"): self.digits, ("accumulator", "write"): 1}
         events = {"step": step, "idle": {("accumulator", "clock"): 1 + doubled}}
         table = Part("table", "register", {"bits": 8 * 5})
+        pes = weight_lines * activation_lines
+        decode = {"decode": {("table", "clock"): 1}}
         return (
-            Component("pe", "digits", {"digits": self.digits}, rows * cols, (adder, accumulator), events),
-            Component("digit_decoder", "digit_decoder", {}, cols, (table,), {"decode": {("table", "clock"): 1}}),
+            Component("pe", "digits", {"digits": self.digits}, pes, (adder, accumulator), events),
+            Component("digit_decoder", "digit_decoder", {}, weight_lines, (table,), decode),
         )
 
     def activity(self, weights, activations, *, stationary):

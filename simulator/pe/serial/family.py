@@ -104,14 +104,20 @@ class SerialPE(PE):
         """Parameters of the family that its structure follows from."""
         return {}
 
-    def edge(self, rows: int, cols: int, pairs: Sequence[Pair]) -> list[Component]:
-        """What stands beside the PEs, where rows hold weights and columns activations."""
+    def edge(self, weight_lines: int, activation_lines: int, pairs: Sequence[Pair]) -> list[Component]:
+        """What stands beside the PEs, at the lines of the array at which weights and activations enter."""
         return []
 
     def hardware(
-        self, *, rows: int, cols: int, stationary: Stationary, doubled: bool, pairs: Sequence[Pair]
+        self,
+        *,
+        weight_lines: int,
+        activation_lines: int,
+        stationary: Stationary,
+        doubled: bool,
+        pairs: Sequence[Pair],
     ) -> tuple[Component, ...]:
-        """PEs, and what stands at the edge of an array whose rows hold filters and whose columns windows."""
+        """PEs, and what stands at the edge of the array."""
         copies = 2 if doubled else 1
 
         def whole(weight_bits: int, activation_bits: int) -> list[Use]:
@@ -133,8 +139,8 @@ class SerialPE(PE):
             **self.structural(),
         }
         elements = (self.elements("weights"), self.elements("activations"))
-        pe = pe_component(self.family, params, rows * cols, whole, elements, pairs)
-        return (pe, *self.edge(rows, cols, pairs))
+        pe = pe_component(self.family, params, weight_lines * activation_lines, whole, elements, pairs)
+        return (pe, *self.edge(weight_lines, activation_lines, pairs))
 
     def elements(self, side: Side) -> list[Element]:
         """All that it takes on a side."""
