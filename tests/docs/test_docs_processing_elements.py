@@ -52,7 +52,12 @@ def test_a_refused_pair_is_told_as_the_page_says(capsys: pytest.CaptureFixture[s
 
 @pytest.mark.parametrize(
     ("arch", "weights", "activations", "rate"),
-    [("bitmod", "bitmod_fp4_g128", "fp16", 2), ("lut_tensor_core", "int4_channel", "int8_token", 1)],
+    [
+        ("bitmod", "bitmod_fp4_g128", "fp16", 2),
+        ("lut_tensor_core", "int4_channel", "int8_token", 1),
+        ("stripes", "int8_channel", "int4_token", 2),
+        ("bitvert", "bbs_avg4_g32", "int8_token", 4),
+    ],
 )
 def test_a_rate_is_what_a_long_sum_takes(arch: str, weights: str, activations: str, rate: int) -> None:
     """Cycles that 4096 more values of K take, of one output: fill and drain are the same."""
