@@ -289,54 +289,68 @@ def step_sizes(chunk: KChunk, lanes: int) -> list[tuple[int, int]]:
     return sizes
 
 
-def sequence_block(array: Array, demand: Demand, folds: Sequence[TimedFold], counts: Vector) -> Block:
-    """Folds with stationary outputs whose streams take times of their own, one after the other. ``counts``: of all."""
-    streams = np.array([fold.streams for fold in folds], np.int64)
-    last, full = streams[:, -1], np.zeros((len(folds), 3), np.int64)
-    hold, tail = full.copy(), full.copy()
-    known: dict[tuple[int, int, KChunk], Block] = {}
-    for index, fold in enumerate(folds):
-        shape = (fold.r, fold.c, fold.chunk)
-        if shape not in known:
-            known[shape] = fold_block(array, demand, *shape, extent=0)
-        hold[index], tail[index] = known[shape].hold, known[shape].tail
-    leaving = np.zeros_like(tail) if array.fold_overlap else tail
-    gaps = np.maximum(leaving[:-1], hold[:-1] - last[1:, None])
-    starts = np.concatenate(([0], np.cumsum(last[:-1] + gaps[:, 2])))
-    causes = np.zeros(len(CAUSES), object)
-    between = gaps.sum(axis=0)
-    causes += gap_causes(array, (int(between[0]), int(between[1]), int(between[2])))
-    limits = streams.sum(axis=0)
-    for cause, cycles in zip(
-        (COMPUTE, DEQUANTIZATION, WAIT_WEIGHTS, WAIT_ACTIVATIONS), np.diff(limits, prepend=0), strict=True
-    ):
-        causes[cause] += int(cycles)
-    counts = counts.copy()
-    counts[COUNTERS.index("busy")] = sum(
-        fold.r * fold.c * int(stream) for fold, stream in zip(folds, last, strict=True)
-    )
-    return Block(
-        span=int(starts[-1]),
-        end=int((starts + last + tail[:, 2]).max()),
-        load=0,
-        load_base=0,
-        first_issue=int(last[0]),
-        stream=int(last[-1]),
-        hold=(int(hold[-1, 0]), int(hold[-1, 1]), int(hold[-1, 2])),
-        tail=(int(tail[-1, 0]), int(tail[-1, 1]), int(tail[-1, 2])),
-        causes=causes,
-        counts=counts,
-    )
-
-
-class TimedFold(NamedTuple):
-    """A fold of r rows and c columns with the cycles of its stream, by limit: the PEs, decoders, the weights' port, the
-    activations' (each on top of the ones before)."""
+class FoldShape(NamedTuple):
+    """A fold of r rows and c columns with stationary outputs."""
 
     r: int
     c: int
     chunk: KChunk
-    streams: Sequence[int]
+
+
+def sequence_blocks(
+    array: Array, demand: Demand, shapes: Sequence[FoldShape], streams: npt.NDArray[np.int64], counts: Vector
+) -> list[Block]:
+    """Sequences of folds of these shapes, one after the other, whose streams take times of their own.
+
+    ``streams``: (sequences, folds, limits) cycles by limit: the PEs, decoders, the weights' port, the activations'
+    (each on top of the ones before). ``counts``: of a sequence, "busy" apart.
+    """
+    known = {shape: fold_block(array, demand, *shape, extent=0) for shape in set(shapes)}
+    hold, tail = (
+        np.array([getattr(known[shape], name) for shape in shapes], np.int64) for name in ("hold", "tail")
+    )
+    last = streams[:, :, -1]
+    leaving = np.zeros_like(tail) if array.fold_overlap else tail
+    gaps = np.maximum(leaving[:-1], hold[:-1] - last[:, 1:, None])
+    starts = np.zeros_like(last)
+    np.cumsum(last[:, :-1] + gaps[:, :, 2], axis=1, out=starts[:, 1:])
+    ends = (starts + last + tail[:, 2]).max(axis=1)
+    causes = np.zeros((len(streams), len(CAUSES)), np.int64)
+    causes[:, [COMPUTE, DEQUANTIZATION, WAIT_WEIGHTS, WAIT_ACTIVATIONS]] = np.diff(
+        streams.sum(axis=1), axis=1, prepend=0
+    )
+    causes[:, [FILL_DRAIN, DEQUANTIZATION, WAIT_WRITEBACK]] += np.diff(gaps.sum(axis=1), axis=1, prepend=0)
+    busy = last @ np.array([shape.r * shape.c for shape in shapes], np.int64)
+    of_last = known[shapes[-1]]
+    return [
+        Block(
+            span=span,
+            end=end,
+            load=0,
+            load_base=0,
+            first_issue=first,
+            stream=stream,
+            hold=of_last.hold,
+            tail=of_last.tail,
+            causes=of_causes,
+            counts=_with_busy(counts, cycles),
+        )
+        for span, end, first, stream, of_causes, cycles in zip(
+            starts[:, -1].tolist(),
+            ends.tolist(),
+            last[:, 0].tolist(),
+            last[:, -1].tolist(),
+            causes.astype(object),
+            busy.tolist(),
+            strict=True,
+        )
+    ]
+
+
+def _with_busy(counts: Vector, cycles: int) -> Vector:
+    found = counts.copy()
+    found[COUNTERS.index("busy")] = cycles
+    return found
 
 
 def gemm_block(array: Array, demand: Demand, m: int, n: int, runs: Sequence[KRun]) -> Block:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
+from typing import Any
 
 import numpy as np
 
@@ -17,11 +18,11 @@ from simulator.array.schedule import (
     CAUSES,
     COUNTERS,
     Block,
-    TimedFold,
+    FoldShape,
     Vector,
     gemm_block,
     join,
-    sequence_block,
+    sequence_blocks,
 )
 from simulator.engine.accounts import DataCounts, Movements, account
 from simulator.engine.record import LayerRecord, Run
@@ -101,55 +102,77 @@ def _is_last(count: int) -> Table:
 
 
 def timed_blocks(plan: Plan, timed: Streams) -> Blocks:
-    """Every tile by itself: its folds stream as long as their codes take."""
+    """Every tile by itself: its folds stream as long as their codes take. Tiles of equal extents are timed together."""
     mt, nt, kt = plan.counts
-    uniform = _blocks(plan)
+    uniform = _blocks(plan).blocks[0]
     k_chunks = [plan.chunk_list(ki) for ki in range(kt)]
     k_at = np.cumsum([0, *map(len, k_chunks)])
-
-    def block(batch: int, mi: int, ni: int, ki: int) -> Block:
-        m, n = plan.folds_m(mi), plan.folds_n(ni)
-        here = timed.lengths[:, batch, m.start : m.stop, n.start : n.stop, k_at[ki] : k_at[ki + 1]]
-        extents = (plan.rows_m(mi), plan.rows_n(ni))
-        counts = uniform.blocks[0][int(mi == mt - 1)][int(ni == nt - 1)][plan.k_tiles.which[ki]].counts
-        return sequence_block(plan.array, plan.demand, timed_folds(plan, extents, k_chunks[ki], here), counts)
-
-    blocks = [
-        [[[block(batch, mi, ni, ki) for ki in range(kt)] for ni in range(nt)] for mi in range(mt)]
-        for batch in range(plan.batch)
-    ]
+    blocks: list[Any] = [[[[None] * kt for _ in range(nt)] for _ in range(mt)] for _ in range(plan.batch)]
+    kinds = range(len(plan.k_tiles.kinds))
+    for m_tiles, n_tiles, kind in product(_by_extent(mt), _by_extent(nt), kinds):
+        k_tiles = np.flatnonzero(plan.k_tiles.which == kind)
+        chunks = k_chunks[k_tiles[0]]
+        folds = [plan.folds_m(m_tiles[0]), plan.folds_n(n_tiles[0])]
+        m_at = np.array([plan.folds_m(mi).start for mi in m_tiles])[:, None] + np.arange(len(folds[0]))
+        n_at = np.array([plan.folds_n(ni).start for ni in n_tiles])[:, None] + np.arange(len(folds[1]))
+        at = k_at[k_tiles][:, None] + np.arange(len(chunks))
+        here = timed.lengths[
+            :, :, m_at[:, None, None, :, None, None], n_at[None, :, None, None, :, None], at[:, None, None]
+        ]
+        extents = (plan.rows_m(m_tiles[0]), plan.rows_n(n_tiles[0]))
+        found = sequence_blocks(
+            plan.array,
+            plan.demand,
+            fold_shapes(plan, extents, chunks),
+            _in_order(plan, here),
+            uniform[int(m_tiles[0] == mt - 1)][int(n_tiles[0] == nt - 1)][kind].counts,
+        )
+        places = product(range(plan.batch), m_tiles, n_tiles, k_tiles.tolist())
+        for (batch, mi, ni, ki), block in zip(places, found, strict=True):
+            blocks[batch][mi][ni][ki] = block
     which = (np.arange(plan.batch), np.arange(mt), np.arange(nt), np.arange(kt))
     return Blocks(blocks, which, alike=False)
 
 
-def timed_folds(
-    plan: Plan, extents: tuple[int, int], chunks: Sequence[KChunk], lengths: Table
-) -> list[TimedFold]:
-    """Folds of an (m, n) tile in their order, with (levels, m folds, n folds, chunks) cycles."""
+def _by_extent(count: int) -> list[list[int]]:
+    """Tiles along an axis: all but the last are alike."""
+    return [list(range(count - 1)), [count - 1]] if count > 1 else [[0]]
+
+
+def fold_shapes(plan: Plan, extents: tuple[int, int], chunks: Sequence[KChunk]) -> list[FoldShape]:
+    """Folds of an (m, n) tile in their order: columns outer, rows inner, chunks of K innermost."""
     flow, array = plan.array.dataflow, plan.array
     size = {"m": extents[0], "n": extents[1]}
-    by_place = lengths if flow.rows_hold == "m" else lengths.swapaxes(1, 2)
-    edges = [
+    rows, cols = (
         [used for used, count in fold_edges(size[axis], held) for _ in range(count)]
         for axis, held in ((flow.rows_hold, array.rows), (flow.cols_hold, array.cols))
-    ]
-    return [
-        TimedFold(r, c, chunk, by_place[:, i, j, k].tolist())
-        for j, c in enumerate(edges[1])
-        for i, r in enumerate(edges[0])
-        for k, chunk in enumerate(chunks)
-    ]
+    )
+    return [FoldShape(r, c, chunk) for c, r, chunk in product(cols, rows, chunks)]
+
+
+def _in_order(plan: Plan, lengths: Table) -> Table:
+    """(levels, batch, tiles of m, n and k, folds of m and n, chunks) cycles as (tiles, folds, levels), in the order of
+    `fold_shapes`."""
+    if plan.array.dataflow.rows_hold == "m":
+        lengths = lengths.swapaxes(5, 6)
+    levels, folds = lengths.shape[0], lengths.shape[5] * lengths.shape[6] * lengths.shape[7]
+    return np.ascontiguousarray(lengths.reshape(levels, -1, folds).transpose(1, 2, 0))
 
 
 def untiled_cycles(plan: Plan, timed: Streams) -> int:
     """What the array takes when every operand is ready: the folds of the whole operation at full speed."""
-    chunks = plan.chunk_list(None)
     demand = plan.demand.unlimited()
+    lengths = timed.untiled[None, :, None, None, None]
+    alike = np.broadcast_to(lengths, (LEVELS, *lengths.shape[1:]))
+    blocks = sequence_blocks(
+        plan.array,
+        demand,
+        fold_shapes(plan, (plan.m, plan.n), plan.chunk_list(None)),
+        _in_order(plan, alike),
+        np.zeros(len(COUNTERS), object),
+    )
     total: Block | None = None
-    for batch in range(plan.batch):
-        lengths = np.broadcast_to(timed.untiled[None, batch], (LEVELS, *timed.untiled.shape[1:]))
-        folds = timed_folds(plan, (plan.m, plan.n), chunks, lengths)
-        block = sequence_block(plan.array, demand, folds, np.zeros(len(COUNTERS), object))
+    for block in blocks:
         total = block if total is None else join(plan.array, total, block)
     assert total is not None
     return total.end

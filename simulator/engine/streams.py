@@ -101,7 +101,7 @@ def streams(plan: Plan, data: DataRun) -> Streams:
         shared = 1 if side == "activations" else plan.weight_reuse
         of_batch = found.reshape(-(-plan.batch // shared), -1)[np.arange(plan.batch) // shared]
         if counts_terms(plan):
-            terms[side] = _terms(data, side, used)[of_batch].sum(axis=1)
+            terms[side] = _terms(data, side, used, of_batch)
         if side in data.timing.depends_on:
             indices[side] = of_batch
         else:
@@ -150,12 +150,17 @@ def counts_terms(plan: Plan) -> bool:
     return any(counted == "term" for counted, _ in plan.activity)
 
 
-def _terms(data: DataRun, side: Side, blocks: npt.NDArray[np.intp]) -> npt.NDArray[np.object_]:
-    """(blocks, k): terms of all rows of each block."""
-    found = [
-        data.timing.terms(side, data.codes.integers(side, block)).sum(axis=0) for block in blocks.tolist()
-    ]
-    return np.stack(found).astype(object)
+def _terms(
+    data: DataRun, side: Side, blocks: npt.NDArray[np.intp], of_batch: npt.NDArray[np.intp]
+) -> npt.NDArray[np.object_]:
+    """(batch, k): terms of all rows of each batch entry. ``of_batch``: its blocks' places in ``blocks``."""
+    found = np.stack(
+        [
+            data.timing.terms(side, data.codes.integers(side, block)).sum(axis=0, dtype=np.int64)
+            for block in blocks.tolist()
+        ]
+    )
+    return np.stack([found[places].sum(axis=0) for places in of_batch]).astype(object)
 
 
 def placed(chunks: list[KChunk]) -> list[tuple[KChunk, int]]:
