@@ -1,4 +1,4 @@
-"""Time by codes (`simulator.pe.protocol.DataTiming`): rules of `sync` where an array is stepped, of `kernels` in bulk."""
+"""Time by codes (`simulator.pe.protocol.DataTiming`): rules of `sync` for a stepped array, of `kernels` for bulk."""
 
 from __future__ import annotations
 
