@@ -54,6 +54,16 @@ def test_a_cut_shortens_the_period(worker):
     assert cut.area_um2 > whole.area_um2
 
 
+def test_a_tight_clock_buys_speed_with_area(worker, toy_file):
+    unit = unit_of_name("mac-fp4_e2m1-e4m3")
+    relaxed, tight = (
+        worker.figures(unit),
+        Characteriser(Settings((str(toy_file),), clock_ghz=20.0)).figures(unit),
+    )
+    assert tight.delay_ps <= relaxed.delay_ps
+    assert tight.area_um2 >= relaxed.area_um2
+
+
 def test_zeros_cost_less_than_operands(figures):
     for found in figures.values():
         zero, uniform = found.energy["zero"], found.energy["uniform"]

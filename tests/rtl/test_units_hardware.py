@@ -94,13 +94,13 @@ UNITS = [
     "mac-fp6_e2m3-e8m13",
     "dot4-int8-int32",
     "dot4-int8-int32-cut2",
-    "dot4-fp8_e4m3-al22-fp32",
+    "dot2-fp8_e4m3-al22-fp32",
     "dot4-fp8_e4m3-al3-fp32-cut4",
-    "dot4-fp8_e4m3-fix-fp32",
-    "dot4-fp8_e5m2-al24-e8m0-fp32-cut3",
-    "dot8-int8-e8m0-fp32-cut2",
-    "dot5-int4-fp8_e4m3-fp32",
-    "dot8-fp4_e2m1-fix-e8m0-fp32-cut3",
+    "dot2-fp8_e4m3-fix-fp32",
+    "dot2-fp8_e5m2-al24-e8m0-fp32-cut3",
+    "dot3-int8-e8m0-fp32-cut2",
+    "dot3-int4-fp8_e4m3-fp32",
+    "dot4-fp4_e2m1-fix-e8m0-fp32-cut3",
     "dot4-fp4_e2m1-fix-fp8_e4m3-fp32-cut1",
     "mac-int8-int32-double",
     "mac-int8-int24-cut1-ws",
@@ -109,7 +109,7 @@ UNITS = [
     "mac-int4xint8-int32-cut1-is-double",
     "mac-fp8_e4m3-fp32-cut1-ws",
     "mac-fp8_e4m3-fixed48-ws-double",
-    "dot4-fp8_e4m3-al22-fp32-cut2-double",
+    "dot2-fp8_e4m3-al22-fp32-cut2-double",
     "dot4-int8-int32-cut2-ws",
 ]
 
@@ -118,7 +118,7 @@ UNITS = [
 def test_hardware_equals_function_on_random_operands(name):
     unit = unit_of_name(name)
     kind = "gaussian" if unit.weights in ("bf16", "fp16") or unit.accumulator == "fp16" else "uniform"
-    stream = operands(unit, kind, 64, seed=3)
+    stream = operands(unit, kind, 40, seed=3)
     assert simulated(unit, stream, ADDERS[UNITS.index(name) % 3]) == expected(unit, stream)
 
 
@@ -153,16 +153,16 @@ def corner_codes(element, rng, shape):
         "mac-fp8_e4m3-fp32",
         "mac-fp8_e5m2-fp32",
         "mac-fp16-fp32",
-        "dot4-fp8_e4m3-al22-fp32",
-        "dot4-fp6_e3m2-fix-fp32",
+        "dot2-fp8_e4m3-al22-fp32",
+        "dot2-fp6_e3m2-fix-fp32",
         "dot4-int8-int32",
     ],
 )
 def test_hardware_equals_function_at_the_corners(name):
     unit = unit_of_name(name)
     rng = np.random.default_rng(5)
-    codes = [corner_codes(element, rng, (160, unit.lanes)) for element in (unit.activation, unit.weight)]
-    stream = Operands(*codes, np.arange(160) % 20 == 0)
+    codes = [corner_codes(element, rng, (80, unit.lanes)) for element in (unit.activation, unit.weight)]
+    stream = Operands(*codes, np.arange(80) % 20 == 0)
     assert simulated(unit, stream, INVERTING) == expected(unit, stream)
 
 
@@ -180,11 +180,11 @@ def test_sums_cancel_exactly(name):
 
 def test_scales_reach_subnormal_results():
     """Blocks whose scales' product is far below one: the FP32 sum underflows and rounds at 2**-149."""
-    unit = unit_of_name("dot4-int8-e8m0-fp32")
+    unit = unit_of_name("dot2-int8-e8m0-fp32")
     rng = np.random.default_rng(2)
-    codes = [rng.integers(-127, 128, (96, 4)) for _ in range(2)]
-    scales = [rng.integers(60, 75, 96), rng.integers(40, 52, 96)]
-    stream = Operands(*codes, np.arange(96) % 6 == 0, *scales)
+    codes = [rng.integers(-127, 128, (60, 2)) for _ in range(2)]
+    scales = [rng.integers(60, 75, 60), rng.integers(40, 52, 60)]
+    stream = Operands(*codes, np.arange(60) % 6 == 0, *scales)
     sums = expected(unit, stream)
     assert any(0 < abs(value) < 1 << 23 for value in sums)
     assert simulated(unit, stream) == sums
@@ -193,7 +193,7 @@ def test_scales_reach_subnormal_results():
 @pytest.mark.slow
 @pytest.mark.parametrize("unit", default_units(), ids=lambda unit: unit.name)
 def test_every_default_unit_equals_its_function(unit):
-    stream = operands(unit, "scales", 96, seed=4)
+    stream = operands(unit, "scales", 96 if unit.lanes == 1 else 24, seed=4)
     assert simulated(unit, stream, INVERTING) == expected(unit, stream)
 
 
@@ -269,7 +269,7 @@ def test_the_adder_that_rounds_takes_any_accumulator():
     infinite = 15 << 5
     rng = np.random.default_rng(7)
     rows, wanted = [], []
-    while len(rows) < 1500:
+    while len(rows) < 600:
         code, sign, magnitude, own = (int(rng.integers(0, high)) for high in (1 << held.bits, 2, 128, 16))
         if code & infinite == infinite:
             continue
