@@ -26,7 +26,7 @@ from typing import Any
 
 from amaranth.hdl import C, Cat, ClockDomain, Elaboratable, Module, Mux, Signal, Value
 
-from simulator.formats.element import Element
+from simulator.formats.element import EXPONENT_BIAS, Element
 from simulator.pe.elements import element_format
 from simulator.rtl.cells import FullAdder
 from simulator.rtl.fused_add import fused_add
@@ -304,7 +304,7 @@ def _accumulate_float(
     if unit.scale:
         own = named(m, own + live["scale_exponent"], "exponent")
         if unit.scale == "e8m0":
-            exponent -= 2 * 127
+            exponent -= 2 * EXPONENT_BIAS
         else:
             element = element_format(unit.scale).element
             exponent += 2 * (element.quantum_exponent - 1)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from simulator.formats.element import decode_integers
+from simulator.formats.element import EXPONENT_BIAS, decode_integers
 from simulator.pe.accumulator import Accumulator
 from simulator.pe.elements import element_format
 from simulator.pe.protocol import Pair, Scales
@@ -14,7 +14,6 @@ from simulator.rtl.unit import Unit
 
 _SCALE_EXPONENT = -149
 """Of the integers in `Scales`."""
-_E8M0_BIAS = 127
 
 
 def expected_sums(unit: Unit, stream: Operands, pair: Pair | None = None) -> list[int]:
@@ -79,7 +78,7 @@ def _scales(unit: Unit, stream: Operands, cycle: int) -> Scales | None:
 
 def _scale(name: str, codes: Codes, cycle: int) -> int:
     if name == "e8m0":
-        return 1 << (int(codes[cycle]) - _E8M0_BIAS - _SCALE_EXPONENT)
+        return 1 << (int(codes[cycle]) - EXPONENT_BIAS - _SCALE_EXPONENT)
     element = element_format(name).element
     integers, exponent = decode_integers(element, codes[cycle : cycle + 1])
     return int(integers[0]) << (exponent - _SCALE_EXPONENT)
