@@ -4,11 +4,13 @@ time."""
 from __future__ import annotations
 
 from fractions import Fraction
-from typing import Any
+from typing import Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from simulator.formats import Format, QuantizedTensor
+from simulator.hardware.structure import Part
+from simulator.pe.accumulator import Accumulator, accumulator
 from simulator.pe.elements import element_format
 from simulator.pe.protocol import DataTiming, Pair, Side
 
@@ -73,6 +75,40 @@ class PE(BaseModel):
 
     def vector_passes(self, weights: Format, activations: Format) -> Fraction:
         return Fraction(0)
+
+
+class AccumulatingPE(PE):
+    """A PE that holds its sum in one accumulator, and hands it on as it is."""
+
+    accumulator: str = "int32"
+    """See `simulator.pe.accumulator`."""
+    sums_of: ClassVar[Literal["anything", "integers", "floats"]] = "anything"
+    """What the family can add up."""
+
+    @field_validator("accumulator")
+    @classmethod
+    def _known_accumulator(cls, name: str) -> str:
+        found = accumulator(name)
+        if cls.sums_of == "integers" and not found.integers_only:
+            raise ValueError("its sums are integers; allowed: int8 to int64")
+        if cls.sums_of == "floats" and found.float_format is None:
+            raise ValueError("it normalises sums; allowed: floating-point accumulators such as fp32 or fp16")
+        return name
+
+    @property
+    def sums(self) -> Accumulator:
+        return accumulator(self.accumulator)
+
+    @property
+    def accumulator_bits(self) -> int:
+        return self.sums.bits
+
+    def partial_bits(self, weights: Format, activations: Format) -> int:
+        return self.accumulator_bits
+
+    def partial_adder(self) -> Part:
+        """The PE's own accumulating adder once more."""
+        return self.sums.adder("accumulate")
 
 
 def pair_name(pair: Pair) -> str:

@@ -17,19 +17,18 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import Field, field_validator
+from pydantic import Field
 
 from simulator.errors import InputError
 from simulator.formats import Format, QuantizedTensor
 from simulator.formats.element import Element
 from simulator.hardware.structure import Component, Part
-from simulator.pe.accumulator import Accumulator, accumulator
 from simulator.pe.arithmetic import Integers, wrap
-from simulator.pe.base import PE
+from simulator.pe.base import AccumulatingPE
 from simulator.pe.protocol import Pair, Scales, Side, Stationary, Timing
 from simulator.pe.tables import LARGEST_WEIGHT, as_odd_integers, odd_format, odd_planes
 from simulator.units import ceil_div
@@ -39,13 +38,12 @@ _INT64_BITS = 62
 """Accumulators up to this width are computed in int64."""
 
 
-class BitPlanePE(PE):
+class BitPlanePE(AccumulatingPE):
     """Parameters of the bit-plane PE. Weights and activations: integers of up to 16 bits; in bipolar encoding of up to
     8 bits, and binary."""
 
     family: Literal["bit_plane"]
-    accumulator: str = "int32"
-    """int<8..64>."""
+    sums_of: ClassVar[Literal["integers"]] = "integers"
     lanes: Annotated[int, Field(ge=2, le=1 << 16)] = 64
     """Bits of a 1-bit dot product (Dk); K of a step."""
     plane_pairs: Annotated[int, Field(ge=1, le=256)] = 1
@@ -57,29 +55,6 @@ class BitPlanePE(PE):
     """Planes of a weight are padded to a multiple of this."""
     pipeline_depth: Annotated[int, Field(ge=1, le=64)] = 1
     """Cycles from planes to the accumulated count."""
-
-    @field_validator("accumulator")
-    @classmethod
-    def _known_accumulator(cls, name: str) -> str:
-        if accumulator(name).integers_only:
-            return name
-        raise ValueError("counts of ones are integers; allowed: int8 to int64")
-
-    @property
-    def sums(self) -> Accumulator:
-        return accumulator(self.accumulator)
-
-    @property
-    def accumulator_bits(self) -> int:
-        return self.sums.bits
-
-    def partial_bits(self, weights: Format, activations: Format) -> int:
-        """Width of a partial sum as it leaves the PE."""
-        return self.accumulator_bits
-
-    def partial_adder(self) -> Part:
-        """The PE's own accumulating adder once more."""
-        return self.sums.adder("accumulate")
 
     def fits(self, dataflow: str) -> str | None:
         """None for arrays whose outputs are stationary: planes of one value meet in one accumulator."""

@@ -20,17 +20,16 @@ exact and rounded once to nearest even; the product with the group's scale is ex
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field
 
 from simulator.errors import InputError
 from simulator.formats import Format
 from simulator.formats.element import Element
 from simulator.hardware.structure import Component, Part
-from simulator.pe.accumulator import Accumulator, accumulator
 from simulator.pe.arithmetic import FP16, BinaryFloat
-from simulator.pe.base import PE
+from simulator.pe.base import AccumulatingPE
 from simulator.pe.bitmod_function import BitModFunction
 from simulator.pe.bitmod_terms import FIXED_POINT_BITS, WIDEST_INTEGER, cycles_of, refusal
 from simulator.pe.protocol import Pair, Stationary, Timing
@@ -48,11 +47,12 @@ _STAGES = 3
 Uses = dict[tuple[str, str], int]
 
 
-class BitModPE(PE):
+class BitModPE(AccumulatingPE):
     """Parameters of the BitMoD PE, by default the paper's. Weights: int2 to int8, floats of 3 and 4 bits, BitMoD's
     types; activations: fp16."""
 
     family: Literal["bitmod"]
+    sums_of: ClassVar[Literal["floats"]] = "floats"
     lanes: Annotated[int, Field(ge=1, le=64)] = 4
     """Products of one step."""
     guard_bits: Annotated[int, Field(ge=0, le=16)] = 3
@@ -67,20 +67,9 @@ class BitModPE(PE):
     """PEs along an edge of a tile: those of a column share the adder of scaled sums, one sum a cycle; those of a row
     share an encoder of weights."""
 
-    @field_validator("accumulator")
-    @classmethod
-    def _float_accumulator(cls, name: str) -> str:
-        if accumulator(name).float_format is None:
-            raise ValueError("it normalises sums: a floating-point accumulator such as fp32 or fp16")
-        return name
-
-    @property
-    def _sum(self) -> Accumulator:
-        return accumulator(self.accumulator)
-
     @property
     def _sum_format(self) -> BinaryFloat:
-        found = self._sum.float_format
+        found = self.sums.float_format
         assert found is not None
         return found
 
@@ -115,16 +104,6 @@ class BitModPE(PE):
         return Timing(
             self.lanes, _STAGES + scaling, cycles_of(weights.element), serial=True, group_cycles=scaling
         )
-
-    def partial_bits(self, weights: Format, activations: Format) -> int:
-        return self.accumulator_bits
-
-    @property
-    def accumulator_bits(self) -> int:
-        return self._sum.bits
-
-    def partial_adder(self) -> Part:
-        return self._sum.adder("accumulate")
 
     @property
     def aligned_bits(self) -> int:
@@ -168,7 +147,7 @@ class BitModPE(PE):
             Part("product", "int_multiplier", {"a_bits": FP16.precision, "b_bits": 1}, lanes),
             Part("aligner", "shifter", {"bits": self.aligned_bits}, lanes),
             Part("rounding", "int_adder", {"bits": self.aligned_bits}, lanes),
-            Part("significance", "int_adder", {"bits": self._sum.exponent_bits}),
+            Part("significance", "int_adder", {"bits": self.sums.exponent_bits}),
             self.partial_adder(),
         ]
         if lanes > 1:

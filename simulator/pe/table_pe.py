@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, model_validator
 
 from simulator.errors import InputError
 from simulator.formats import Format, QuantizedTensor
 from simulator.formats.element import Element
-from simulator.hardware.structure import Part
-from simulator.pe.accumulator import Accumulator, accumulator
 from simulator.pe.arithmetic import FP16, FP32, BinaryFloat
-from simulator.pe.base import PE
+from simulator.pe.base import AccumulatingPE
 from simulator.pe.protocol import Side
 from simulator.pe.table_function import Arithmetic
 from simulator.pe.tables import as_odd_integers, odd_format, odd_planes
@@ -22,7 +20,7 @@ _TREE_BITS = 53
 TABLE_FLOATS: dict[str, BinaryFloat] = {"fp16": FP16, "fp32": FP32}
 
 
-class TablePE(PE):
+class TablePE(AccumulatingPE):
     """Parameters that they share. Weights: integers of 1 to 8 bits, read as odd integers; activations: integers and
     floats of up to 16 bits."""
 
@@ -36,11 +34,6 @@ class TablePE(PE):
     """PEs of a row that read one table. A wider array holds each table so many times."""
     float_tables: Literal["fp16", "fp32"] = "fp16"
     """What entries of floats are rounded to."""
-
-    @field_validator("accumulator")
-    @classmethod
-    def _known_accumulator(cls, name: str) -> str:
-        return accumulator(name).name
 
     @model_validator(mode="after")
     def _whole_tables(self) -> Self:
@@ -62,22 +55,6 @@ class TablePE(PE):
     def entries(self) -> int:
         """Sums that a table stores."""
         return 1 << self.table_inputs - 1
-
-    @property
-    def sums(self) -> Accumulator:
-        return accumulator(self.accumulator)
-
-    @property
-    def accumulator_bits(self) -> int:
-        return self.sums.bits
-
-    def partial_bits(self, weights: Format, activations: Format) -> int:
-        """Width of a partial sum as it leaves the PE."""
-        return self.accumulator_bits
-
-    def partial_adder(self) -> Part:
-        """The PE's own accumulating adder once more."""
-        return self.sums.adder("accumulate")
 
     def accepts(self, weights: Format, activations: Format) -> str | None:
         """None, or why this pair of formats is not taken."""

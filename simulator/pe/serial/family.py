@@ -5,16 +5,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field
 
 from simulator.errors import InputError
 from simulator.formats import Format
 from simulator.formats.element import Element
-from simulator.hardware.structure import Component, Part
-from simulator.pe.accumulator import Accumulator, accumulator
-from simulator.pe.base import PE, pair_name
+from simulator.hardware.structure import Component
+from simulator.pe.base import AccumulatingPE, pair_name
 from simulator.pe.dot_function import DotFunction, exact_sum_bits
 from simulator.pe.elements import element_format
 from simulator.pe.protocol import Pair, Side, Stationary, Timing
@@ -33,11 +32,10 @@ WIDEST = 16
 Events = Mapping[tuple[str, str], int | Fraction]
 
 
-class SerialPE(PE):
+class SerialPE(AccumulatingPE):
     """Parameters that they share. Operands: integers of up to 16 bits; outputs stay in the PEs."""
 
-    accumulator: str = "int32"
-    """int<8..64>."""
+    sums_of: ClassVar[Literal["integers"]] = "integers"
     lanes: Annotated[int, Field(ge=1, le=64)] = 16
     """Products of one step."""
     pipeline_depth: Annotated[int, Field(ge=1, le=64)] = 1
@@ -47,28 +45,6 @@ class SerialPE(PE):
     """Formats without some bit columns that the PE takes as weights, by the beginning of their names."""
     moments: ClassVar[tuple[str, ...]] = MOMENTS
     """When its parts work."""
-
-    @field_validator("accumulator")
-    @classmethod
-    def _known_accumulator(cls, name: str) -> str:
-        if accumulator(name).integers_only:
-            return name
-        raise ValueError("sums of integers; allowed: int8 to int64")
-
-    @property
-    def sums(self) -> Accumulator:
-        return accumulator(self.accumulator)
-
-    @property
-    def accumulator_bits(self) -> int:
-        return self.sums.bits
-
-    def partial_bits(self, weights: Format, activations: Format) -> int:
-        return self.accumulator_bits
-
-    def partial_adder(self) -> Part:
-        """The PE's own accumulating adder once more."""
-        return self.sums.adder("accumulate")
 
     def fits(self, dataflow: str) -> str | None:
         """None for arrays with stationary outputs: the bits of a product meet in one accumulator."""
