@@ -183,20 +183,20 @@ def _floors(plan: Plan, chunks: list[KChunk]) -> Cycles:
     """(LEVELS, m blocks, n blocks, chunks): cycles that a step takes at least."""
     flow, array = plan.array.dataflow, plan.array
     rows, cols = (
-        [used for used, count in fold_edges(extent, size) for _ in range(count)]
-        for extent, size in (
-            (getattr(plan, flow.rows_hold), array.rows),
-            (getattr(plan, flow.cols_hold), array.cols),
-        )
+        fold_edges(getattr(plan, axis), held)
+        for axis, held in ((flow.rows_hold, array.rows), (flow.cols_hold, array.cols))
     )
-    known: dict[tuple[int, int, KChunk], tuple[int, int, int, int]] = {}
-    floors = np.empty((LEVELS, len(rows), len(cols), len(chunks)), np.int64)
-    for i, r in enumerate(rows):
-        for j, c in enumerate(cols):
-            for k, chunk in enumerate(chunks):
-                if (r, c, chunk) not in known:
-                    known[r, c, chunk] = step_floors(plan, r, c, chunk)
-                floors[:, i, j, k] = known[r, c, chunk]
+    kinds = list(dict.fromkeys(chunks))
+    different = np.array(
+        [[[step_floors(plan, r, c, chunk) for chunk in kinds] for c, _ in cols] for r, _ in rows], np.int64
+    )
+    place = {chunk: number for number, chunk in enumerate(kinds)}
+    which = np.ix_(
+        np.repeat(np.arange(len(rows)), [count for _, count in rows]),
+        np.repeat(np.arange(len(cols)), [count for _, count in cols]),
+        np.array([place[chunk] for chunk in chunks]),
+    )
+    floors = np.moveaxis(different[which], -1, 0)
     return floors if flow.rows_hold == "m" else floors.swapaxes(1, 2)
 
 
