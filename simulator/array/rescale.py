@@ -16,12 +16,11 @@ import numpy.typing as npt
 from simulator.errors import InputError
 from simulator.formats import QuantizedTensor, exact_integers
 from simulator.pe.arithmetic import FP32, Integers, round_to_float
+from simulator.pe.protocol import SCALE_EXPONENT
 from simulator.units import ceil_div
 
 Exact = npt.NDArray[np.object_]
 
-SCALE_EXPONENT = -149
-"""Scales are integers times 2**-149: FP32's smallest step, of which every stored scale is a multiple."""
 UNIT = 1 << -SCALE_EXPONENT
 
 
@@ -61,7 +60,9 @@ def operand(tensor: QuantizedTensor, batch: int, rows: int) -> Operand:
     integers, exponent = exact_integers(tensor)
     scales = np.float32(1) if tensor.scales is None else tensor.scales
     zeros = np.zeros(np.shape(scales), np.int64) if tensor.zero_points is None else tensor.zero_points
-    second = np.ones((batch, rows)) if tensor.row_scales is None else np.asarray(tensor.row_scales, np.float64)
+    second = (
+        np.ones((batch, rows)) if tensor.row_scales is None else np.asarray(tensor.row_scales, np.float64)
+    )
     return Operand(
         integers[..., :span].reshape(batch, rows, -1).astype(object),
         exponent,

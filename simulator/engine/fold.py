@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 from simulator.array import Array, KChunk, fold_edges
 from simulator.array.demand import Intervals
+from simulator.engine.streams import pieces_of
 from simulator.mapping.plan import Plan, Step
 from simulator.pe.arithmetic import Integers
 from simulator.units import ceil_div
@@ -129,7 +130,7 @@ def _folds_of_tile(plan: Plan, tile: int, step: Step, times: Times | None) -> It
             for chunk in chunks:
                 held = slice(0, ceil_div(chunk.size, array.lanes)) if flow.preloads else rows
                 timed_r, timed_c = array.timed(held.stop - held.start, c)
-                pieces = [] if flow.preloads else _steps_of(chunk, array.lanes)
+                pieces = [] if flow.preloads else pieces_of(chunk, 0, array.lanes)
                 steps = size[flow.streams] if flow.preloads else len(pieces)
                 speed = plan.demand.intervals(array, held.stop - held.start, c, chunk)
                 limits: list[int] = []
@@ -159,16 +160,6 @@ def _folds_of_tile(plan: Plan, tile: int, step: Step, times: Times | None) -> It
                 low += chunk.size
                 if chunk.rescaled:
                     group_low = low
-
-
-def _steps_of(chunk: KChunk, lanes: int) -> list[tuple[int, int]]:
-    """(offset, size) of each step's K: no step crosses the edge of a group that PEs scale."""
-    pieces, low = [], 0
-    for size, count in chunk.groups or ((chunk.size, 1),):
-        for _ in range(count):
-            pieces += [(low + begin, min(lanes, size - begin)) for begin in range(0, size, lanes)]
-            low += size
-    return pieces
 
 
 def _times(array: Array, own: int, interval: int, steps: int, chunk: KChunk) -> tuple[list[int], int]:

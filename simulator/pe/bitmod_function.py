@@ -25,7 +25,7 @@ from simulator.pe.arithmetic import (
     round_reals,
 )
 from simulator.pe.bitmod_terms import terms
-from simulator.pe.protocol import Scales
+from simulator.pe.protocol import SCALE_EXPONENT, Scales
 
 WORTH_COMPILING = 1 << 14
 """PEs from which the compiled kernel pays for loading it."""
@@ -33,8 +33,6 @@ _LONGEST_SHIFT = 40
 """Of which nothing is left."""
 _EXPONENTS = np.arange(40)
 """Of all products of an FP16 significand and a digit."""
-_SCALE_EXPONENT = -149
-"""Of the integers in `Scales`."""
 
 
 @dataclass(frozen=True)
@@ -104,7 +102,7 @@ class BitModFunction:
 
     def _scaled(self, output: Reals, partial: Reals, scales: Scales) -> Reals:
         """Stage 4: output + partial * scale, whose product is exact: FP16 activations have no scale of their own."""
-        scale = reals_of(scales.weights, _SCALE_EXPONENT) * reals_of(scales.activations, _SCALE_EXPONENT)
+        scale = reals_of(scales.weights, SCALE_EXPONENT) * reals_of(scales.activations, SCALE_EXPONENT)
         return add_and_round(output, partial * scale, self.sum_format)
 
     def result(self, state: Integers) -> Integers:

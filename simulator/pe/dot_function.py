@@ -51,10 +51,8 @@ from simulator.pe.arithmetic import (
     round_to_float,
     wrap,
 )
-from simulator.pe.protocol import Scales
+from simulator.pe.protocol import SCALE_EXPONENT, Scales
 
-SCALE_EXPONENT = -149
-"""Of the integers in `Scales`."""
 SAFE_BITS = 53
 """Sums up to this width are exact in float64; wider ones are Python integers."""
 

@@ -115,8 +115,13 @@ class DataTiming(Protocol):
         ...
 
 
+SCALE_EXPONENT = -149
+"""Scales are integers times 2**SCALE_EXPONENT: FP32's smallest step, of which every stored scale is a multiple."""
+
+
 class Scales(NamedTuple):
-    """Scales that a PE applies in one step; integers times 2**-149 and zero points, broadcast against the state.
+    """Scales that a PE applies in one step, integers times 2**SCALE_EXPONENT, and zero points, broadcast against the
+    state.
 
     Lanes that a short step leaves empty hold the integer 0 on both sides, whatever the zero points.
     """
