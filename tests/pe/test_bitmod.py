@@ -258,6 +258,20 @@ def test_what_its_datapath_lacks_is_refused() -> None:
     assert "outputs" in (pe.fits("ws") or "")
 
 
+def test_widths_follow_from_significands_guard_bits_and_lanes() -> None:
+    """Four significands of 11 + 3 bits, each rounded up at most to 2**14, are at most 2**16: 17 bits and a sign."""
+    found = bitmod().hardware(
+        weight_lines=8, activation_lines=16, stationary="outputs", doubled=False, pairs=()
+    )
+    parts = {(c.name, part.name): part for c in found for part in c.parts}
+    assert parts["pe", "aligner"].params == {"bits": 14}
+    assert (parts["pe", "tree"].params, parts["pe", "tree"].count) == ({"bits": 18}, 3)
+    assert (parts["pe", "product"].params, parts["pe", "product"].count) == ({"a_bits": 11, "b_bits": 1}, 4)
+    assert parts["dequantizer", "adder"].params == {"bits": 24 + 8}
+    counts = {component.name: component.count for component in found}
+    assert counts == {"pe": 128, "weight_encoder": 8 * 2, "dequantizer": 128, "group_adder": 16}
+
+
 def test_its_hardware_has_a_price_and_its_activity_exists() -> None:
     pairs = [(grouped("mixed_g128", FP4), FP16_FORMAT), (get_format("int6_channel"), FP16_FORMAT)]
     pe = taking(*(weights for weights, _ in pairs))

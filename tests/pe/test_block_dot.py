@@ -469,6 +469,20 @@ def test_a_block_scale_of_e4m3_is_a_multiplier_of_significands() -> None:
     assert parts(vs_quant)["accumulate"].params == {"bits": 24}
 
 
+def test_the_end_of_a_block_multiplies_two_scales_once() -> None:
+    form = get_format("nvfp4")
+    pe = block_dot(weights="fp4_e2m1", activations="fp4_e2m1", lanes=16, scales="fp8_e4m3")
+    (component,) = pe.hardware(
+        weight_lines=1, activation_lines=1, stationary="outputs", doubled=False, pairs=[(form, form)]
+    )
+    assert component.events["group fp4_e2m1 x fp4_e2m1 in blocks"] == {
+        ("scale_operands", "write"): 1,
+        ("scale", "write"): 1,
+        ("scale_multiplier", "operate"): 1,
+        ("scale_exponent_adder", "operate"): 1,
+    }
+
+
 def test_scales_at_the_second_level_multiply_the_accumulator_once_a_group() -> None:
     pe = block_dot(acc_format="e8m13", promote_every=4, scales="fp16")
     built = parts(pe)
