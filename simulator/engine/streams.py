@@ -196,7 +196,7 @@ def _floors(plan: Plan, chunks: list[KChunk]) -> Cycles:
         np.repeat(np.arange(len(cols)), [count for _, count in cols]),
         np.array([place[chunk] for chunk in chunks]),
     )
-    floors = np.moveaxis(different[which], -1, 0)
+    floors: Cycles = np.moveaxis(different[which], -1, 0)
     return floors if flow.rows_hold == "m" else floors.swapaxes(1, 2)
 
 
