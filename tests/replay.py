@@ -22,6 +22,7 @@ import math
 import re
 import sys
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -42,6 +43,9 @@ from simulator.pe.serial.terms import Recoding
 
 Array = npt.NDArray[Any]
 Row = Mapping[str, str]
+
+LARGEST = 1 << 16
+"""Parameters of a row are at most this: beyond is no machine, and layers padded to it do not fit memory."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,9 +84,9 @@ class Options:
             value = float(text)
         except ValueError:
             value = math.nan
-        if not value.is_integer() or value < least:
+        if not value.is_integer() or not least <= value <= LARGEST:
             raise InputError(
-                "not a parameter", key=name, value=text, allowed=f"an integer of at least {least}"
+                "not a parameter", key=name, value=text, allowed=f"an integer, {least} to {LARGEST}"
             )
         return int(value)
 
@@ -620,9 +624,9 @@ def _flipped(weights: Array, columns: int) -> Array:
 def read_layers(file: Path) -> dict[tuple[str, str], Layer]:
     """Layers by (network, layer)."""
     try:
-        with np.load(file, allow_pickle=False) as archive:
+        with file.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in archive.files}
-    except (OSError, ValueError, zipfile.BadZipFile, AttributeError) as error:
+    except (OSError, EOFError, ValueError, TypeError, zipfile.BadZipFile, zlib.error) as error:
         raise InputError("no inputs can be read", file=file, allowed="an .npz file of arrays") from error
     layers = {}
     for name in arrays:
@@ -647,6 +651,8 @@ def _layer(activations: Array, weights: Array, meta: Array) -> Layer:
     if not all(np.issubdtype(array.dtype, np.integer) for array in (activations, weights, meta)):
         raise InputError("the arrays are not integers")
     stride, padding, activation_bits, weight_bits = (int(number) for number in meta)
+    if min(stride, activation_bits, weight_bits) < 1 or not 0 <= padding <= max(weights.shape):
+        raise InputError("no stride, no bits, or a padding that no layer has", value=meta.tolist())
     if weights.ndim == 2:
         if activations.size != weights.shape[1]:
             raise InputError("a linear layer takes one row of as many activations as it has inputs")
@@ -658,8 +664,8 @@ def _layer(activations: Array, weights: Array, meta: Array) -> Layer:
         )
     padded = np.pad(activations, [(0, 0), (0, 0), (padding, padding), (padding, padding)])
     layer = Layer(padded, weights, stride, activation_bits, weight_bits)
-    if min(stride, activation_bits, weight_bits, *layer.outputs) < 1:
-        raise InputError("the layer has no outputs, or no bits", value=meta.tolist())
+    if min(layer.outputs) < 1:
+        raise InputError("the layer has no outputs", value=meta.tolist())
     return layer
 
 
