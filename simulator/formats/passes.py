@@ -61,10 +61,10 @@ def floats_of_keys(keys: npt.NDArray[np.int32]) -> Floats:
 
 
 def per_value(of_groups: Array, group: int, k: int) -> Array:
-    """What belongs to each group, repeated for each of its elements: (rows, groups) to (rows, k)."""
-    if of_groups.shape[1] == 1:
-        return np.broadcast_to(of_groups, (of_groups.shape[0], k))
-    return np.repeat(of_groups, group, axis=1)[:, :k]
+    """What belongs to each group, repeated for each of its elements: (..., groups) to (..., k)."""
+    if of_groups.shape[-1] == 1:
+        return np.broadcast_to(of_groups, (*of_groups.shape[:-1], k))
+    return np.repeat(of_groups, group, axis=-1)[..., :k]
 
 
 def integer_codes(

@@ -82,8 +82,7 @@ def first_level(tensor: QuantizedTensor) -> Integers:
     if not (format_.is_integer and level and level.is_integer and tensor.scales is not None):
         raise InputError("has no integer scales of groups", value=format_.name)
     k = tensor.codes.shape[-1]
-    steps = np.repeat(tensor.scales.astype(np.int64), format_.group_size, axis=-1)[..., :k]
     codes = tensor.codes.astype(np.int64)
     if tensor.zero_points is not None:
-        codes -= np.repeat(tensor.zero_points, format_.group_size, axis=-1)[..., :k]
-    return codes * steps
+        codes -= passes.per_value(tensor.zero_points, format_.group_size, k)
+    return codes * passes.per_value(tensor.scales.astype(np.int64), format_.group_size, k)

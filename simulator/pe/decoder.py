@@ -13,11 +13,13 @@ from dataclasses import replace
 from fractions import Fraction
 from typing import Annotated, ClassVar
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from simulator.errors import InputError
 from simulator.formats import Format, QuantizedTensor
+from simulator.formats.element import Element
 from simulator.hardware.structure import Component, Part
+from simulator.pe.elements import element_format
 from simulator.pe.mac import MacFunction, MacPE
 from simulator.pe.protocol import Pair, Side, Stationary, Timing
 
@@ -142,3 +144,26 @@ class DecodingPE(MacPE):
         if reason:
             raise InputError(f"the {self.family} PE cannot multiply these: {reason}")
         return self.mac.function(*self._behind((weights, activations)))
+
+
+class FloatDecodingPE(DecodingPE):
+    """A decoder that makes floats of weights."""
+
+    target: str
+    """The float that weights become: fp16, bf16, fp8_e4m3, ..."""
+
+    @field_validator("target")
+    @classmethod
+    def _is_float(cls, name: str) -> str:
+        element = element_format(name).element
+        if element.kind != "float" or element.bits > 16:
+            raise ValueError("not a float of at most 16 bits, such as fp16, bf16 or fp8_e4m3")
+        return element.name
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        return (self.target,)
+
+    @property
+    def _element(self) -> Element:
+        return element_format(self.target).element

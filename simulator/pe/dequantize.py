@@ -18,42 +18,25 @@ from dataclasses import replace
 from typing import Annotated, Literal
 
 import numpy as np
-from pydantic import Field, field_validator
+from pydantic import Field
 
 from simulator.formats import Format, QuantizedTensor
 from simulator.formats.element import Array, Element, encode
 from simulator.formats.passes import per_value
 from simulator.hardware.structure import Part
-from simulator.pe.decoder import DecodingPE, Uses
+from simulator.pe.decoder import FloatDecodingPE, Uses
 from simulator.pe.elements import element_format
 
 
-class DequantizePE(DecodingPE):
+class DequantizePE(FloatDecodingPE):
     """Parameters: the MAC's, with weights as they are in memory: integers, floats and value tables."""
 
     family: Literal["dequantize"]  # type: ignore[assignment]
     target: str = "fp16"
-    """The float that weights become: fp16, bf16, fp8_e4m3, ..."""
     group_scales: Literal["decoder", "array"] = "decoder"
     """Who multiplies by the scales of groups."""
     scale_significand_bits: Annotated[int, Field(ge=1, le=24)] = 11
     """Width of the widest significand of a group's scale (FP16: 11); integer scales count in full."""
-
-    @field_validator("target")
-    @classmethod
-    def _is_float(cls, name: str) -> str:
-        element = element_format(name).element
-        if element.kind != "float" or element.bits > 16:
-            raise ValueError("not a float of at most 16 bits, such as fp16, bf16 or fp8_e4m3")
-        return element.name
-
-    @property
-    def targets(self) -> tuple[str, ...]:
-        return (self.target,)
-
-    @property
-    def _element(self) -> Element:
-        return element_format(self.target).element
 
     def _multiplies(self, weights: Format) -> bool:
         return weights.group_size > 0 and self.group_scales == "decoder"

@@ -21,39 +21,20 @@ from dataclasses import replace
 from typing import Literal, TypeVar
 
 import numpy as np
-from pydantic import field_validator
 
 from simulator.formats import Format, QuantizedTensor
 from simulator.formats.element import FP32, Array, Element, encode
+from simulator.formats.passes import per_value
 from simulator.hardware.structure import Part
-from simulator.pe.decoder import DecodingPE, Uses
-from simulator.pe.elements import element_format
+from simulator.pe.decoder import FloatDecodingPE, Uses
 
 Magnitudes = TypeVar("Magnitudes", int, Array)
 
 
-class ShiftCastPE(DecodingPE):
+class ShiftCastPE(FloatDecodingPE):
     """Parameters: the MAC's, with weights as they are in memory (floats), and what they become."""
 
     family: Literal["shift_cast"]  # type: ignore[assignment]
-    target: str
-    """The float that weights become: fp8_e4m3, fp16."""
-
-    @field_validator("target")
-    @classmethod
-    def _is_float(cls, name: str) -> str:
-        element = element_format(name).element
-        if element.kind != "float" or element.bits > 16:
-            raise ValueError("not a float of at most 16 bits, such as fp8_e4m3 or fp16")
-        return element.name
-
-    @property
-    def targets(self) -> tuple[str, ...]:
-        return (self.target,)
-
-    @property
-    def _element(self) -> Element:
-        return element_format(self.target).element
 
     def refusal(self, format: Format) -> str | None:
         """None, or why the decoder does not take weights of this format."""
@@ -106,8 +87,9 @@ class ShiftCastPE(DecodingPE):
         assert weights.scales is not None
         target = self._element
         largest = weights.scales.max(axis=-1, keepdims=True)
-        ratios = np.repeat(weights.scales.astype(np.float64) / largest, weights.format.group_size, axis=-1)
-        values = weights.format.element_values(weights.codes) * ratios[..., : weights.codes.shape[-1]]
+        ratios = weights.scales.astype(np.float64) / largest
+        values = weights.format.element_values(weights.codes)
+        values = values * per_value(ratios, weights.format.group_size, values.shape[-1])
         scales = largest if weights.row_scales is None else largest * weights.row_scales
         return replace(
             weights,

@@ -30,7 +30,8 @@ from pydantic import Field, field_validator
 
 from simulator.errors import InputError
 from simulator.formats import Format, QuantizedTensor
-from simulator.formats.element import Array, integer
+from simulator.formats.element import integer
+from simulator.formats.passes import per_value
 from simulator.formats.qserve import first_level
 from simulator.hardware.structure import Part
 from simulator.pe.decoder import DecodingPE, Uses
@@ -99,7 +100,7 @@ class TwoLevelPE(DecodingPE):
         else:
             codes = tensor.codes.astype(np.int64)
             if case == "subtract" and zeros is not None:
-                codes -= _of_each_code(zeros, tensor)
+                codes -= per_value(zeros, format.group_size, codes.shape[-1])
                 zeros = None
         half = 1 << (self._target_bits - 1)
         outside = (codes < -half) | (codes >= half)
@@ -159,8 +160,3 @@ def _bits_of_difference(weights: Format) -> int:
     """Bits of two's complement that a code, or a code less its zero point, takes."""
     unsigned = weights.element.kind == "uint"
     return weights.code_bits + int(unsigned or _case(weights) == "subtract")
-
-
-def _of_each_code(of_groups: Array, weights: QuantizedTensor) -> Array:
-    """What groups have, (..., rows, groups), for each of their codes, (..., rows, k)."""
-    return np.repeat(of_groups, weights.format.group_size, axis=-1)[..., : weights.codes.shape[-1]]
