@@ -197,7 +197,7 @@ def _floors(plan: Plan, chunks: list[KChunk]) -> Cycles:
         np.array([place[chunk] for chunk in chunks]),
     )
     floors: Cycles = np.moveaxis(different[which], -1, 0)
-    return floors if flow.rows_hold == "m" else floors.swapaxes(1, 2)
+    return floors if flow.rows_hold == "m" else np.swapaxes(floors, 1, 2)
 
 
 def _expanded(

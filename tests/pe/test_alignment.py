@@ -37,6 +37,10 @@ def test_significands_are_shifted_to_the_largest_exponent_of_the_group(
         assert float(tensor.scales[0, first // group]) == 2.0 ** (top - 25 - guard)  # type: ignore[index]
 
 
+def test_an_aligned_integer_has_a_bit_more_for_its_sign() -> None:
+    assert aligned_format(FP16, 64, 14).element.name == "int15"
+
+
 def test_scales_of_a_token_go_into_those_of_its_groups() -> None:
     tensor = quantize(np.random.default_rng(0).normal(size=(3, 8)), get_format("fp8_e4m3_token"))
     wide = aligned(tensor, 4, 4 + 15)

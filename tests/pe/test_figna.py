@@ -170,3 +170,28 @@ def test_prealigners_stand_at_the_rows() -> None:
     prices = {name: technology.price(component).energy_pj for name, component in found.items()}
     assert all(event in prices[name] for made in activity.values() for name, event in made)
     assert activity["activation"] == {("prealigner", "decode fp16"): 1}
+
+
+def test_a_prealigner_has_the_widths_of_exponents_and_aligned_significands() -> None:
+    """FP16: exponents of 5 bits, significands of 11 and 3 guard bits; each circuit works once a value."""
+    pe = figna()
+    assert pe.received("activations", FP16).name == "bfp14_b64"
+    found = pe.hardware(
+        weight_lines=1, activation_lines=1, stationary="weights", doubled=False, pairs=[(W4, FP16)]
+    )
+    (aligner,) = (component for component in found if component.name == "prealigner")
+    assert {part.name: part.params["bits"] for part in aligner.parts} == {
+        "comparator": 5,
+        "distance": 5,
+        "shifter": 14,
+        "value": 16,
+        "result": 15,
+    }
+    assert {part.count for part in aligner.parts} == {1}
+    assert aligner.events["decode fp16"] == {
+        ("comparator", "operate"): 1,
+        ("distance", "operate"): 1,
+        ("shifter", "operate"): 1,
+        ("value", "write"): 1,
+        ("result", "write"): 1,
+    }

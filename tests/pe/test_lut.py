@@ -424,6 +424,19 @@ def test_symmetry_halves_the_table() -> None:
     assert parts(lut(reinterpret=False), "pe")["select"].params["inputs"] == 16
 
 
+@pytest.mark.parametrize(("activations", "bits"), [("int8", 11), ("uint8", 11), ("int2", 5), ("uint2", 5)])
+def test_entries_hold_four_largest_activations_and_a_sign(activations: str, bits: int) -> None:
+    pe = lut(activations=activations)
+    assert parts(pe, "table")["entries"].params == {"bits": bits}
+    assert parts(pe, "pe")["select"].params == {"inputs": 8, "bits": bits}
+    assert parts(pe, "pe")["negate"].params == {"inputs": 2, "bits": bits}
+
+
+def test_tables_of_one_activation_need_no_choice() -> None:
+    assert "select" not in parts(lut(table_inputs=1), "pe")
+    assert parts(lut(table_inputs=2), "pe")["select"].params["inputs"] == 2
+
+
 def test_a_table_serves_as_many_columns_as_it_can() -> None:
     for cols, copies in ((32, 1), (64, 1), (65, 2), (256, 4)):
         made = lut().hardware(

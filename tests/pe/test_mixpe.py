@@ -121,3 +121,17 @@ def test_a_float_product_costs_less_than_a_multiplier_of_floats() -> None:
         costs.append((priced.energy_pj["mac int4 x fp16"], priced.area_um2))
     assert costs[0][0] < costs[1][0]
     assert costs[0][1] < costs[1][1]
+
+
+@pytest.mark.parametrize("doubled", [False, True])
+def test_a_pe_has_one_array_of_shifted_words_and_an_accumulator_for_each_fold_in_flight(
+    doubled: bool,
+) -> None:
+    (found,) = mixpe().hardware(
+        weight_lines=2, activation_lines=3, stationary="outputs", doubled=doubled, pairs=[(W4, A8)]
+    )
+    parts = {part.name: part for part in found.parts}
+    assert found.count == 6
+    assert (parts["product"].count, parts["product"].params["b_bits"]) == (1, 4)
+    assert (parts["accumulator"].count, parts["accumulator"].params) == (1 + doubled, {"bits": 32})
+    assert found.events["idle"] == {("operands", "clock"): 1, ("accumulator", "clock"): 1 + doubled}
