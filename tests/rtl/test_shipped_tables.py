@@ -1,0 +1,98 @@
+"""The tables that `simulator characterize` wrote for ASAP7 and SG13G2: what they hold, and runs that use them."""
+
+import pytest
+
+import simulator as sim
+from simulator.errors import InputError
+from simulator.hardware import load_technology
+from simulator.rtl.unit import default_units, unit_of_name
+
+TECHNOLOGIES = ("asap7", "sg13g2")
+
+
+def constant(technology, unit, quantity, event=""):
+    component = unit_of_name(unit).components()[0]
+    found = [name for name in component.events if name.split(" ")[0] == event]
+    return load_technology(technology).constant(
+        component.kind, component.params, quantity, found[0] if found else ""
+    )
+
+
+def area(technology, unit):
+    return constant(technology, unit, "area_um2").value
+
+
+@pytest.mark.parametrize("technology", TECHNOLOGIES)
+@pytest.mark.parametrize("unit", default_units(), ids=lambda unit: unit.name)
+def test_every_default_unit_is_priced_whole(technology, unit):
+    for component in unit.components():
+        priced = load_technology(technology).price(component)
+        assert priced.quality == "synthesised"
+        assert priced.delay_ps > 0
+        assert all("Liberty SHA-256" in used.constant.source for used in priced.constants)
+
+
+@pytest.mark.parametrize("technology", TECHNOLOGIES)
+def test_areas_keep_their_order(technology):
+    def rising(*units):
+        areas = [area(technology, unit) for unit in units]
+        assert areas == sorted(areas)
+
+    rising("mac-int4-int16", "mac-int4-int32", "mac-int4xint8-int32", "mac-int8-int32", "mac-int16-int48")
+    rising(
+        "mac-int8-int32", "mac-fp8_e4m3-fixed42", "mac-fp8_e4m3-fixed48", "mac-fp8_e4m3-fp32", "mac-fp16-fp32"
+    )
+    rising("mac-fp4_e2m1-fixed14", "mac-fp6_e2m3-fixed18", "mac-fp6_e3m2-fixed24", "mac-fp8_e4m3-fixed42")
+    rising("mac-int8-int32", "mac-int8-int32-double")
+    rising("mac-int8-int32-ws", "mac-int8-int32-ws-double")
+    rising("dot32-int8-e8m0-fp32", "dot32-fp8_e4m3-al22-e8m0-fp32", "dot32-fp8_e4m3-al24-e8m0-fp32")
+    rising("dot32-fp8_e4m3-al24-e8m0-fp32", "dot32-fp8_e4m3-al24-e8m0-fp32-cut3")
+
+
+@pytest.mark.parametrize(
+    ("unit", "over", "low", "high"),
+    [
+        ("mac-fp8_e4m3-fixed42", "mac-int8-int32", 1.2, 1.6),
+        ("mac-fp8_e4m3-fp32", "mac-int8-int32", 1.8, 2.4),
+        ("mac-fp16-fp32", "mac-int8-int32", 2.9, 3.5),
+        ("dot32-fp8_e4m3-al22-e8m0-fp32-cut3", "dot32-int8-e8m0-fp32-cut2", 1.15, 1.45),
+        ("dot16-fp4_e2m1-fix-fp8_e4m3-fp32-cut2", "dot16-int4-fp8_e4m3-fp32-cut2", 0.85, 1.15),
+    ],
+)
+@pytest.mark.parametrize("technology", TECHNOLOGIES)
+def test_formats_compare_alike_across_libraries(technology, unit, over, low, high):
+    """Ratios that independent syntheses of other descriptions found too, in three libraries."""
+    assert low < area(technology, unit) / area(technology, over) < high
+
+
+@pytest.mark.parametrize("technology", TECHNOLOGIES)
+def test_energies_split_into_gates_and_clocks(technology):
+    """An idle cycle is cheaper than a step. A narrower operand on the same hardware saves nothing worth naming: its sign
+    fills the upper bits, which toggle with it. A multiplier of its own width does."""
+    unit = unit_of_name("mac-int8+int4xint8-int32")
+    (component,) = unit.components()
+    energy = load_technology(technology).price(component).energy_pj
+    assert energy["idle"] < energy["step int8 x int8"]
+    assert energy["mac int4 x int8"] < 1.1 * energy["mac int8 x int8"]
+    narrow = constant(technology, "mac-int4xint8-int32", "energy_pj", "mac").value
+    assert narrow < 0.8 * energy["mac int4 x int8"]
+
+
+@pytest.mark.parametrize("dataflow", ["os", "ws", "is"])
+@pytest.mark.parametrize(("technology", "clock_ghz"), [("asap7", 0.8), ("sg13g2", 0.15)])
+def test_shipped_arrays_run_on_synthesised_pes(dataflow, technology, clock_ghz):
+    changes = {"technology": technology, "clock_ghz": clock_ghz}
+    report = sim.gemm(
+        64, 64, 64, arch=f"systolic_{dataflow}_16x16", weights="int4", activations="int8", **changes
+    )
+    pe = next(row for row in report.components.to_dict("records") if row["component"] == "pe")
+    assert pe["quality"] == "synthesised"
+    flow = "" if dataflow == "os" else f"-{dataflow}"
+    assert pe["area_um2"] == pytest.approx(256 * area(technology, f"mac-int8+int4xint8-int32{flow}"))
+
+
+@pytest.mark.parametrize("technology", TECHNOLOGIES)
+def test_a_clock_beyond_the_pe_is_refused_with_the_highest(technology):
+    highest = 1000 / constant(technology, "mac-int8+int4xint8-int32-ws", "delay_ps").value
+    with pytest.raises(InputError, match=f"at most {highest:.4g} GHz with this technology"):
+        sim.gemm(8, 8, 8, arch="systolic_ws_8x8", technology=technology, clock_ghz=1.01 * highest)
