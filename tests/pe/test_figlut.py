@@ -193,3 +193,32 @@ def test_what_cannot_be_aligned_is_refused() -> None:
 def test_signs_of_the_oracle_are_all_of_them() -> None:
     values = [Fraction(1), Fraction(2), Fraction(4), Fraction(8)]
     assert len({signed_sum(values, list(signs), fp32) for signs in product((-1, 1), repeat=4)}) == 16
+
+
+def test_aligners_stand_before_the_generators_one_an_activation() -> None:
+    """FIGLUT-I, 16 rows of 8 activations: a group of 64 waits in none of its 128 aligners for a second cycle."""
+    pe = figlut_i(lanes=8, aligned_bits=14)
+    found = pe.hardware(
+        weight_lines=64, activation_lines=16, stationary="weights", doubled=True, pairs=[(INT4, FP16)]
+    )
+    (aligner,) = (component for component in found if component.name == "aligner")
+    assert aligner.count == 16 * 8
+    parts = {part.name: (part.params["bits"], part.count) for part in aligner.parts}
+    assert parts == {"compare": (5, 1), "distance": (5, 1), "shift": (14, 1), "held": (16, 1)}
+    working = {(name, "operate"): 1 for name in ("compare", "distance", "shift")}
+    assert aligner.events["align"] == working | {("held", "write"): 1}
+
+
+def test_every_step_reads_a_table_made_of_four_activations() -> None:
+    name = "int4 x fp16"
+    assert figlut_i().activity(INT4, FP16, stationary="weights") == {
+        "step": {("pe", f"step {name}"): 1},
+        "idle": {("pe", "idle"): 1},
+        "preload": {("pe", f"preload {name}"): 1},
+        "activation": {
+            ("table_generator", f"generate {name}"): Fraction(1, 4),
+            ("table", f"load {name}"): Fraction(1, 4),
+            ("aligner", "align"): 1,
+        },
+        "result": {("plane_adders", f"add {name}"): 1},
+    }

@@ -69,3 +69,12 @@ def test_it_takes_a_cycle_a_step_and_less_silicon_and_energy_than_a_mac() -> Non
     assert priced[0].area_um2 < priced[1].area_um2
     for event in ("mac int2 x int8", "step int2 x int8"):
         assert 0 < priced[0].energy_pj[event] < priced[1].energy_pj[event]
+
+
+def test_a_tree_of_16_has_a_bit_for_negation_and_four_for_the_sum() -> None:
+    (component,) = pe(lanes=16).hardware(
+        weight_lines=1, activation_lines=1, stationary="outputs", doubled=False, pairs=[]
+    )
+    parts = {part.name: part for part in component.parts}
+    assert (parts["tree"].params, parts["tree"].count) == ({"bits": 8 + 1 + 4}, 15)
+    assert (parts["multiplier"].kind, parts["multiplier"].params) == ("multiplexer", {"inputs": 3, "bits": 8})
