@@ -8,6 +8,7 @@ rows and columns advance together through the steps of K.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import prod
 
 import numpy as np
 import numpy.typing as npt
@@ -15,7 +16,8 @@ import numpy.typing as npt
 from simulator.array.folds import KChunk
 from simulator.array.rescale import UNIT, Operand, accumulate_scaled, correct, finish, operand
 from simulator.engine.streams import pieces_of, placed
-from simulator.formats import QuantizedTensor
+from simulator.errors import InputError
+from simulator.formats import Format, QuantizedTensor
 from simulator.mapping import Plan
 from simulator.pe.arithmetic import FP32, Integers
 from simulator.pe.protocol import Function, ProcessingElement, Scales
@@ -47,12 +49,31 @@ class Operands:
 def operands_of(
     plan: Plan, pe: ProcessingElement, weights: QuantizedTensor, activations: QuantizedTensor
 ) -> Operands:
-    """Quantized tensors (batch entries * n, k) and (batch * m, k) through the decoders, as operands of a plan."""
+    """Quantized tensors (batch entries * n, k) and (batch * m, k) through the decoders, as operands of a plan.
+
+    Raises InputError: a tensor of another format or shape, with a field missing, or with codes out of range.
+    """
+    _check("weights", weights, plan.weights, (plan.batch // plan.weight_reuse * plan.n, plan.k))
+    _check("activations", activations, plan.activations, (plan.batch * plan.m, plan.k))
     return Operands(
         operand(pe.decode("weights", weights), plan.batch // plan.weight_reuse, plan.n),
         operand(pe.decode("activations", activations), plan.batch, plan.m),
         pe.function(plan.weights, plan.activations),
     )
+
+
+def _check(side: str, tensor: QuantizedTensor, format: Format, shape: tuple[int, int]) -> None:
+    """InputError unless a tensor is whole and the one that the plan is for. ``shape``: rows and K; groups that begin
+    anew at kernel positions are an axis of their own."""
+    if tensor.format.name != format.name:
+        raise InputError(
+            "a tensor in another format than planned", key=side, value=tensor.format.name, allowed=format.name
+        )
+    if (prod(tensor.shape[:1]), prod(tensor.shape[1:])) != shape:
+        raise InputError(
+            "a tensor of another shape than planned", key=side, value=tensor.shape, allowed=f"{shape}"
+        )
+    tensor.check()
 
 
 class Outputs:

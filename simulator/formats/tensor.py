@@ -66,13 +66,11 @@ class QuantizedTensor:
         """InputError when a field is missing or has another shape than the format says, when a code, zero
         point or selector is none of its element's, or a scale no value of the format that stores it."""
         for name, element, shape in self.format.fields(self.codes.shape):
-            held = getattr(self, name)
+            held, what = getattr(self, name), f"{name} of a {self.format.name} tensor"
             if held is None or np.shape(held) != shape:
                 found = None if held is None else np.shape(held)
-                raise InputError(
-                    f"{name} of a {self.format.name} tensor", value=found, allowed=f"shape {shape}"
-                )
-            what = f"{name} of a {self.format.name} tensor"
+                problem = f"{what} are missing" if held is None else what
+                raise InputError(problem, value=found, allowed=f"shape {shape}")
             if name in ("codes", "zero_points", "selectors"):
                 _check_codes(what, element, np.asarray(held))
             else:
