@@ -2,6 +2,7 @@
 
 ``unit``        which PEs there are as hardware, exactly specified
 ``modules``     their hardware, of the circuits in ``parts`` and ``fused_add`` (Amaranth)
+``arrays``      what lies between PEs: skew, chains, drains; ``cosim``: hardware run cycle by cycle
 ``liberty``     cell libraries; ``cells``: what the flow takes from one
 ``synthesis``   from hardware to gates (pyosys)
 ``network``     the gates with their figures; ``timing``: their shortest period; ``gates``: their energy

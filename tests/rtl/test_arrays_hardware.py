@@ -409,6 +409,23 @@ def test_a_preload_one_cycle_early_takes_the_register_of_the_fold_before() -> No
     assert values_of(hardware(plan, early, codes, exits)) != values_of(wanted)
 
 
+@pytest.mark.parametrize(
+    "case",
+    [
+        Case("os", 4, 3, m=8, k=5, n=3),
+        Case("os", 4, 3, m=8, k=5, n=3, drain="shift"),
+        Case("ws", 4, 3, m=5, k=8, n=3),
+    ],
+    ids=["os, bus", "os, shift", "ws"],
+)
+def test_without_overlap_the_wait_is_the_conventions_and_not_the_registers(case: Case) -> None:
+    plan, operands = mapped(case)
+    codes, timed = codes_of(case, plan, operands), schedule(plan)
+    assert len(timed) == 2
+    early = [timed[0], replace(timed[1], start=timed[1].start - 1, load_start=timed[1].load_start - 1)]
+    assert hardware(plan, early, codes, [0, 0]) == expected_leavings(plan, early, codes, [0, 0])
+
+
 PIPELINED = Case("os", 1, 3, m=4, k=6, n=3, lanes=3, depth=4, ii=3, overlap=True)
 
 
