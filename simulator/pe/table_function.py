@@ -89,7 +89,12 @@ class TableFunction:
     def float_planes(self, activations: Integers, weights: Integers) -> Sums:
         """(planes, ...) sums over the tables of floats of a step."""
         entries = self._float_table(activations).astype(np.float64)
-        return self._read(round_reals(entries, self.table_float), weights)
+        try:
+            stored = round_reals(entries, self.table_float)
+        except InputError as error:
+            problem = f"a sum of activations overflows the {self.table_float.name} entries of tables"
+            raise InputError(problem, allowed=error.allowed) from error
+        return self._read(stored, weights)
 
     def _float_table(self, activations: Integers) -> npt.NDArray[np.float32]:
         """Tables of floats as the FP32 adders give them. Raises InputError: overflow."""

@@ -515,3 +515,13 @@ def test_it_works_in_broadcast_arrays_only() -> None:
 def test_parameters_that_make_no_sense_are_refused(parameters: dict[str, Any], named: str) -> None:
     with pytest.raises(InputError, match=named):
         lut(**parameters)
+
+
+def test_sums_that_overflow_a_table_are_refused_as_such() -> None:
+    """The accumulator would hold them: FP16 entries do not."""
+    element = LutPE(family="lut", weights=("int2",), activations=("fp16",), accumulator="fp32")
+    function = element.function(get_format("int2_channel"), get_format("fp16"))
+    largest = np.full((1, 4), 65504 << 24, object)
+    odd = np.ones((1, 4), np.int64)
+    with pytest.raises(InputError, match="overflows the fp16 entries of tables"):
+        function.step(np.zeros((1, 1), object), largest, odd)
