@@ -2,9 +2,9 @@
 
 A module is made of the `simulator.array.Array` that the engines simulate. Nothing in it knows a schedule: control bits
 enter at the edges with the words, travel with them, and decide locally. When words enter is the rule of
-docs/concepts.md, which a test bench (`simulator.rtl.cosim`) applies; a word that comes too early is lost or lands in
-another sum. The arithmetic of a PE is written with ``*`` and ``+``: the multipliers and trees are those of
-`simulator.rtl.modules` and proven there.
+docs/concepts.md, which a test bench applies (run by `simulator.rtl.cosim`); a word that comes too early is lost or
+lands in another sum. The arithmetic of a PE is written with ``*`` and ``+``: multipliers and trees are those of
+`simulator.rtl.modules`, and proven there.
 
 Cycles are counted at the registers behind the input ports and in front of the output ports: a word that is at its port
 before an edge is in its PE (or in the first skew register) in the cycle that this edge begins, and a result that leaves
@@ -77,44 +77,51 @@ def array_module(
     return OutputStationaryModule(array, widths, drain, exits if array.shift_drain else 1)
 
 
-class OutputStationaryModule(Elaboratable):  # type: ignore[misc]
-    """Results accumulate in place and leave over column buses or shift down the columns."""
+class _ArrayModule(Elaboratable):  # type: ignore[misc]
+    """The ports that all arrays have."""
 
-    def __init__(self, array: Array, widths: Widths, drain: int, exits: int) -> None:
-        self.array, self.widths, self.drain, self.exits = array, widths, drain, exits
-        R, C_, L = array.rows, array.cols, array.lanes
-        self.rows = Signal(R * L * widths.row)
-        self.cols = Signal(C_ * L * widths.col)
-        self.row_valid = Signal(R)
-        self.col_valid = Signal(C_)
+    def __init__(self, array: Array, widths: Widths, exits: int) -> None:
+        self.array, self.widths, self.exits = array, widths, exits
+        self._domain = ClockDomain("sync")
+        self.rows = Signal(array.rows * array.lanes * widths.row)
+        self.cols = Signal(array.cols * array.lanes * widths.col)
+        self.row_valid = Signal(array.rows)
         self.first = Signal()
         self.last = Signal()
         self.exit = Signal(range(max(exits, 2)))
-        self.last_row = Signal(range(max(R, 2)))
-        self.phase = Signal(range(max(array.initiation_interval, 2)))
-        self.out = Signal(C_ * exits * widths.sum)
-        self.out_valid = Signal(C_ * exits)
-        self._domain = ClockDomain("sync")
+        self.last_row = Signal(range(max(array.rows, 2)))
+        self.out = Signal(array.cols * exits * widths.sum)
+        self.out_valid = Signal(array.cols * exits)
+        self.inputs = [self.rows, self.cols, self.row_valid, self.first, self.last, self.exit, self.last_row]
 
     @property
-    def inputs(self) -> list[Signal]:
-        names = ("rows", "cols", "row_valid", "col_valid", "first", "last", "exit", "last_row", "phase")
-        return [getattr(self, name) for name in names]
+    def reset(self) -> Signal:
+        return self._domain.rst
 
     @property
     def ports(self) -> list[Signal]:
         return [self._domain.clk, self._domain.rst, *self.inputs, self.out, self.out_valid]
 
+
+class OutputStationaryModule(_ArrayModule):
+    """Results accumulate in place and leave over column buses or shift down the columns."""
+
+    def __init__(self, array: Array, widths: Widths, drain: int, exits: int) -> None:
+        super().__init__(array, widths, exits)
+        self.drain = drain
+        self.col_valid = Signal(array.cols)
+        self.phase = Signal(range(max(array.initiation_interval, 2)))
+        self.inputs += [self.col_valid, self.phase]
+
     def elaborate(self, platform: object) -> Module:
         m = Module()
         m.domains += self._domain
         array = self.array
-        rows = range(array.rows)
         columns = [_Column(array, self.widths, self.drain, self.exits) for _ in range(array.cols)]
         row_words, col_words = self._operands(m)
         for j, column in enumerate(columns):
             m.submodules[f"column_{j}"] = column
-            for i in rows:
+            for i in range(array.rows):
                 pe = m.submodules[f"pe_{i}_{j}"] = _Mac(array, self.widths, self.exits)
                 row, col = row_words[i][j], col_words[i][j]
                 m.d.comb += [pe.row.eq(row.pop("word")), pe.col.eq(col["word"]), pe.before.eq(column.sums[i])]
@@ -285,34 +292,15 @@ class _Column(Elaboratable):  # type: ignore[misc]
             m.d.sync += [valid.eq(here.any()), out.eq(_chosen(here, self._held))]
 
 
-class OperandStationaryModule(Elaboratable):  # type: ignore[misc]
+class OperandStationaryModule(_ArrayModule):
     """Stationary words come down the columns, steps stream along the rows, partial sums leave below the last used
     row."""
 
     def __init__(self, array: Array, widths: Widths, exits: int) -> None:
-        self.array, self.widths, self.exits = array, widths, exits
-        R, C_, L = array.rows, array.cols, array.lanes
-        self.rows = Signal(R * L * widths.row)
-        self.cols = Signal(C_ * L * widths.col)
-        self.row_valid = Signal(R)
-        self.load_valid = Signal(C_)
-        self.first = Signal()
-        self.last = Signal()
-        self.exit = Signal(range(max(exits, 2)))
-        self.last_row = Signal(range(max(R, 2)))
-        self.load_row = Signal(range(max(R, 2)))
-        self.out = Signal(C_ * exits * widths.sum)
-        self.out_valid = Signal(C_ * exits)
-        self._domain = ClockDomain("sync")
-
-    @property
-    def inputs(self) -> list[Signal]:
-        names = ("rows", "cols", "row_valid", "load_valid", "first", "last", "exit", "last_row", "load_row")
-        return [getattr(self, name) for name in names]
-
-    @property
-    def ports(self) -> list[Signal]:
-        return [self._domain.clk, self._domain.rst, *self.inputs, self.out, self.out_valid]
+        super().__init__(array, widths, exits)
+        self.load_valid = Signal(array.cols)
+        self.load_row = Signal(range(max(array.rows, 2)))
+        self.inputs += [self.load_valid, self.load_row]
 
     def elaborate(self, platform: object) -> Module:
         m = Module()

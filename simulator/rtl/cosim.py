@@ -48,12 +48,11 @@ def _amaranth(module: Any, cycles: Sequence[Cycle]) -> list[tuple[int, int]]:
     from amaranth.sim import Simulator
 
     seen: list[tuple[int, int]] = []
-    reset = module.ports[1]
 
     async def bench(context: Any) -> None:
         before: dict[str, int] = {}
         for number, cycle in enumerate(cycles):
-            context.set(reset, number == 0)
+            context.set(module.reset, number == 0)
             for port in module.inputs:
                 value = cycle.get(port.name, 0)
                 if before.get(port.name) != value:

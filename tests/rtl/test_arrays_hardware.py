@@ -6,7 +6,9 @@ must be the exact sums of every fold, in the cycles that the page says and the r
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -33,6 +35,7 @@ from array_schedule import (
 )
 from machines import description
 
+import simulator
 from simulator.arch import load_accelerator
 from simulator.engine import controller, fast, reference
 from simulator.engine.outputs import Operands, Outputs, gemm_values, operands_of
@@ -519,3 +522,13 @@ def test_a_pe_that_no_hardware_is_like_is_refused() -> None:
     plan, _ = mapped(Case("ws", 2, 2, m=2, k=4, n=2))
     with pytest.raises(InputError, match="hand on partial sums"):
         array_module(replace(plan.array, serial=True), widths)
+
+
+def test_only_the_room_of_hardware_imports_amaranth() -> None:
+    package = Path(simulator.__file__).parent
+    found = {
+        file.relative_to(package).parts[0]
+        for file in package.rglob("*.py")
+        if re.search(r"^\s*(from|import) (amaranth|pyosys)", file.read_text(encoding="utf-8"), re.MULTILINE)
+    }
+    assert found == {"rtl"}
