@@ -184,7 +184,8 @@ def mapped(
 def operands_for(plan: Plan, data: dict[str, Any], seed: int) -> tuple[Operands, Any, Any]:
     """Random operands of a plan, and the two quantized tensors they are from."""
     random = np.random.default_rng(seed)
-    weights = quantize(random.normal(size=(plan.batch * plan.n, plan.k)).astype(np.float32), plan.weights)
+    rows = plan.batch // plan.weight_reuse * plan.n
+    weights = quantize(random.normal(size=(rows, plan.k)).astype(np.float32), plan.weights)
     activations = quantize(
         random.laplace(size=(plan.batch * plan.m, plan.k)).astype(np.float32), plan.activations
     )
