@@ -6,6 +6,7 @@ along m or n; the time of a fold follows from one block of activations and one o
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -96,22 +97,22 @@ def streams(plan: Plan, data: DataRun) -> Streams:
     indices: dict[Side, npt.NDArray[np.intp]] = {}
     terms: dict[Side, npt.NDArray[np.object_]] = {}
     sides: tuple[Side, Side] = ("activations", "weights")
+    shared_by: dict[Side, int] = {"activations": 1, "weights": plan.weight_reuse}
     for side in sides:
         used, found = np.unique(data.codes.which(side), return_inverse=True)
-        shared = 1 if side == "activations" else plan.weight_reuse
-        of_batch = found.reshape(-(-plan.batch // shared), -1)[np.arange(plan.batch) // shared]
+        of_batch = found.reshape(plan.batch // shared_by[side], -1).repeat(shared_by[side], axis=0)
         if counts_terms(plan):
             terms[side] = _terms(data, side, used, of_batch)
         if side in data.timing.depends_on:
             indices[side] = of_batch
+            blocks: Iterable[Integers] = (
+                _block_words(plan, data, side, block, pieces) for block in used.tolist()
+            )
         else:
-            used, indices[side] = used[:1], np.zeros_like(of_batch)
-        profiles[side] = np.concatenate(
-            [
-                data.timing.profile(side, _block_words(plan, data, side, block, pieces)[None])
-                for block in used.tolist()
-            ]
-        )
+            # Whatever the codes are: they are not read.
+            indices[side] = np.zeros_like(of_batch)
+            blocks = [np.zeros((_held(plan, side), len(pieces), lanes), np.int8)]
+        profiles[side] = np.concatenate([data.timing.profile(side, block[None]) for block in blocks])
     bounds = _bounds([len(pieces_of(chunk, low, lanes)) for chunk, low in tiled])
     lengths = _expanded(data, profiles, indices, bounds, _floors(plan, [chunk for chunk, _ in tiled]))
     untiled = lengths[0]
@@ -119,16 +120,21 @@ def streams(plan: Plan, data: DataRun) -> Streams:
         bounds = _bounds([len(pieces_of(chunk, low, lanes)) for chunk, low in whole])
         none = np.ones((1, *lengths.shape[2:4], len(whole)), np.int64)
         untiled = _expanded(data, profiles, indices, bounds, none)[0]
-    error = np.sqrt(sum(_variance(lengths[-1], indices[side], side) for side in sides))
+    error = np.sqrt(sum(_variance(lengths[-1], indices[side], side, shared_by[side]) for side in sides))
     shares = (data.codes.share("weights"), data.codes.share("activations"))
     total = int((terms["activations"] * terms["weights"]).sum()) if terms else 0
     return Streams(lengths, untiled, total, Sampling(*shares, float(error)))
 
 
-def _variance(lengths: npt.NDArray[np.int64], indices: npt.NDArray[np.intp], side: Side) -> float:
+def _variance(
+    lengths: npt.NDArray[np.int64], indices: npt.NDArray[np.intp], side: Side, shared_by: int
+) -> float:
     """Variance of the sum of all streams, as far as blocks of one operand stand for others: N^2 s^2 / n (1 - n / N)
-    for n of N blocks drawn without replacement, s^2 the variance of a block's streams over those drawn."""
+    for n of N blocks drawn without replacement, s^2 the variance of a block's streams over those drawn. A block's
+    streams are those of all ``shared_by`` batch entries that have it."""
     by_block = lengths.sum(axis=-1).sum(axis=2 if side == "activations" else 1, dtype=np.float64)
+    by_block = by_block.reshape(-1, shared_by, by_block.shape[-1]).sum(axis=1)
+    indices = indices[::shared_by]
     drawn, first = np.unique(indices, return_index=True)
     blocks, sampled = indices.size, len(drawn)
     if sampled == blocks or sampled < 2:
@@ -140,9 +146,13 @@ def _variance(lengths: npt.NDArray[np.int64], indices: npt.NDArray[np.intp], sid
 def _block_words(plan: Plan, data: DataRun, side: Side, block: int, pieces: Pieces) -> Integers:
     """(vectors, steps, lanes) of a block; a short block is filled with zeros, which are never the slowest."""
     words = step_words(data.codes.integers(side, block), pieces, plan.array.lanes)
+    return np.pad(words, ((0, _held(plan, side) - len(words)), (0, 0), (0, 0)))
+
+
+def _held(plan: Plan, side: Side) -> int:
+    """Rows of an operand that a fold holds."""
     axis = "m" if side == "activations" else "n"
-    held = plan.array.rows if plan.array.dataflow.rows_hold == axis else plan.array.cols
-    return np.pad(words, ((0, held - len(words)), (0, 0), (0, 0)))
+    return plan.array.rows if plan.array.dataflow.rows_hold == axis else plan.array.cols
 
 
 def counts_terms(plan: Plan) -> bool:
