@@ -67,8 +67,8 @@ def test_formats_compare_alike_across_libraries(technology, unit, over, low, hig
 
 @pytest.mark.parametrize("technology", TECHNOLOGIES)
 def test_energies_split_into_gates_and_clocks(technology):
-    """An idle cycle is cheaper than a step. A narrower operand on the same hardware saves nothing worth naming: its sign
-    fills the upper bits, which toggle with it. A multiplier of its own width does."""
+    """An idle cycle is cheaper than a step. A narrower operand on the same hardware saves nothing worth naming: its
+    sign fills the upper bits, which toggle with it. A multiplier of its own width does."""
     unit = unit_of_name("mac-int8+int4xint8-int32")
     (component,) = unit.components()
     energy = load_technology(technology).price(component).energy_pj

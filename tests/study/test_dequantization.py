@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 
 import simulator as sim
@@ -28,7 +30,7 @@ def test_halving_the_group_size_never_lowers_dequantization_work(arch: str) -> N
         sim.gemm(64, 512, 96, arch=arch, weights=weights.format(group), activations=activations.format(group))
         for group in GROUPS
     ]
-    for finer, coarser in zip(reports, reports[1:], strict=False):
+    for finer, coarser in pairwise(reports):
         fine, coarse = finer.layer_reports[0], coarser.layer_reports[0]
         dynamic = [
             sum(entry.energy_pj for entry in layer.entries if entry.dequantizes and entry.event != "leakage")
