@@ -129,7 +129,10 @@ def _ours(figure: Figure) -> tuple[float | None, str]:
             return choose(_all_speedups(str(case["over"]))), _SPEEDUP
         case "bitlet_speedup":
             return speedup("bitlet", "stripes", int(case["pe_columns"])), _BITLET
-    return None, "a synthesis result at 28 nm, which technology bbs_28nm takes over: nothing independent to compare"
+    return (
+        None,
+        "a synthesis result at 28 nm, which technology bbs_28nm takes over: nothing independent to compare",
+    )
 
 
 def _all_speedups(over: str) -> Iterator[float]:
