@@ -21,6 +21,9 @@ from simulator.arch.accelerator import (
 from simulator.pe import FAMILIES
 from simulator.pe.mac import MacPE
 
+OURS = {family for family, (module, _) in FAMILIES.items() if module.startswith("simulator.")}
+"""Without those that other tests announce."""
+
 TEXT = (Path(__file__).resolve().parents[2] / "docs" / "accelerators.md").read_text(encoding="utf-8")
 SECTIONS: dict[str, type[BaseModel]] = {
     "## Keys": Accelerator,
@@ -78,7 +81,7 @@ def test_the_vector_unit_is_described() -> None:
 
 def test_every_family_is_named_with_its_page() -> None:
     links = re.findall(r"\[([^\]]*)\]\((?:processing-elements/)?[\w-]+\.md[^)]*\)", TEXT)
-    assert {name for link in links for name in re.findall(r"`(\w+)`", link)} == FAMILIES.keys()
+    assert {name for link in links for name in re.findall(r"`(\w+)`", link)} == OURS
 
 
 def test_formats_of_an_accelerator_stand_behind_the_users_and_before_the_workloads() -> None:

@@ -19,7 +19,8 @@ FAMILY_ROWS = dict(
 
 
 def test_every_family_has_a_row_and_a_page_that_names_it() -> None:
-    assert FAMILY_ROWS.keys() == FAMILIES.keys()
+    ours = {family for family, (module, _) in FAMILIES.items() if module.startswith("simulator.")}
+    assert FAMILY_ROWS.keys() == ours
     for family, row in FAMILY_ROWS.items():
         (link,) = re.findall(r"\]\(([^)#]+)", row.rpartition("|")[0].rpartition("|")[2])
         page = (PAGE.parent / link).read_text(encoding="utf-8").lower()

@@ -212,7 +212,7 @@ GOOD = {"network": "uni8", "layer": "fc1", "architecture": "Stripes", "columns":
         (GOOD | {"network": "uni9"}, ["network", "uni9", "uni8"]),
         (GOOD | {"layer": "fc2"}, ["layer", "fc2", "fc1"]),
         (GOOD | {"architecture": "Stripe"}, ["architecture", "Stripe", "Stripes"]),
-        (GOOD | {"columns": "0"}, ["columns", "0", "at least 1"]),
+        (GOOD | {"columns": "0"}, ["columns", "0", "1 to 65536"]),
         (GOOD | {"columns": "many"}, ["columns", "many"]),
         (GOOD | {"rows": ""}, ["rows"]),
         (GOOD | {"architecture": "Laconic", "booth_encoding": "maybe"}, ["booth_encoding", "maybe", "True"]),
