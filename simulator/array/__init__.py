@@ -8,7 +8,7 @@
   event.
 """
 
-from simulator.array.dataflow import DATAFLOWS, Array, Dataflow
+from simulator.array.dataflow import DATAFLOWS, Array, Axis, Dataflow
 from simulator.array.demand import Demand, Port
 from simulator.array.folds import KChunk, KRun, chunk_k, fold_edges, scale_edges
 from simulator.array.schedule import Block, gemm_block
@@ -16,6 +16,7 @@ from simulator.array.schedule import Block, gemm_block
 __all__ = [
     "DATAFLOWS",
     "Array",
+    "Axis",
     "Block",
     "Dataflow",
     "Demand",

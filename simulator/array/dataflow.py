@@ -94,6 +94,10 @@ class Array:
     group_cycles: int = 0
     """With ``scales_inside``: least cycles from the end of one group to that of the next."""
 
+    def held(self, axis: Axis) -> int:
+        """How much of an axis that rows or columns hold, one fold holds at most: outputs stationary, of m or n."""
+        return self.rows if self.dataflow.rows_hold == axis else self.cols
+
     def timed(self, r: int, c: int) -> tuple[int, int]:
         """Rows and columns that decide the time of a fold that uses (r, c)."""
         return (self.rows, self.cols) if self.full_edge_folds else (r, c)

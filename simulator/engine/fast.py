@@ -6,28 +6,24 @@ It gives the integers that the reference engine gives (`simulator.engine.referen
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
 from typing import Any
 
 import numpy as np
 
-from simulator.array import KChunk, fold_edges
 from simulator.array.schedule import (
     CAUSES,
     COUNTERS,
     Block,
-    FoldShape,
     Vector,
     gemm_block,
-    join,
     sequence_blocks,
 )
-from simulator.engine.accounts import DataCounts, Movements, account
+from simulator.engine.accounts import Movements, account
 from simulator.engine.record import LayerRecord, Run
 from simulator.engine.recurrence import BLOCK_CAUSES, Table, tile_recurrence
-from simulator.engine.streams import LEVELS, DataRun, Streams, streams
+from simulator.engine.streams import DataRun, Streams, data_counts, fold_shapes, in_order, streams
 from simulator.mapping import Plan
 
 WORTH_COMPILING = 4000
@@ -59,7 +55,7 @@ def simulate_gemm(
         counts,
         movements(plan),
         intervals,
-        data=None if timed is None else DataCounts(untiled_cycles(plan, timed), timed.terms, timed.sampling),
+        data=None if timed is None else data_counts(plan, timed),
     )
 
 
@@ -124,7 +120,7 @@ def timed_blocks(plan: Plan, timed: Streams) -> Blocks:
             plan.array,
             plan.demand,
             fold_shapes(plan, extents, chunks),
-            _in_order(plan, here),
+            in_order(plan, here),
             uniform[int(m_tiles[0] == mt - 1)][int(n_tiles[0] == nt - 1)][kind].counts,
         )
         places = product(range(plan.batch), m_tiles, n_tiles, k_tiles.tolist())
@@ -137,45 +133,6 @@ def timed_blocks(plan: Plan, timed: Streams) -> Blocks:
 def _by_extent(count: int) -> list[list[int]]:
     """Tiles along an axis: all but the last are alike."""
     return [list(range(count - 1)), [count - 1]] if count > 1 else [[0]]
-
-
-def fold_shapes(plan: Plan, extents: tuple[int, int], chunks: Sequence[KChunk]) -> list[FoldShape]:
-    """Folds of an (m, n) tile in their order: columns outer, rows inner, chunks of K innermost."""
-    flow, array = plan.array.dataflow, plan.array
-    size = {"m": extents[0], "n": extents[1]}
-    rows, cols = (
-        [used for used, count in fold_edges(size[axis], held) for _ in range(count)]
-        for axis, held in ((flow.rows_hold, array.rows), (flow.cols_hold, array.cols))
-    )
-    return [FoldShape(r, c, chunk) for c, r, chunk in product(cols, rows, chunks)]
-
-
-def _in_order(plan: Plan, lengths: Table) -> Table:
-    """(levels, batch, tiles of m, n and k, folds of m and n, chunks) cycles as (tiles, folds, levels), in the order of
-    `fold_shapes`."""
-    if plan.array.dataflow.rows_hold == "m":
-        lengths = lengths.swapaxes(5, 6)
-    levels, folds = lengths.shape[0], lengths.shape[5] * lengths.shape[6] * lengths.shape[7]
-    return np.ascontiguousarray(lengths.reshape(levels, -1, folds).transpose(1, 2, 0))
-
-
-def untiled_cycles(plan: Plan, timed: Streams) -> int:
-    """What the array takes when every operand is ready: the folds of the whole operation at full speed."""
-    demand = plan.demand.unlimited()
-    lengths = timed.untiled[None, :, None, None, None]
-    alike = np.broadcast_to(lengths, (LEVELS, *lengths.shape[1:]))
-    blocks = sequence_blocks(
-        plan.array,
-        demand,
-        fold_shapes(plan, (plan.m, plan.n), plan.chunk_list(None)),
-        _in_order(plan, alike),
-        np.zeros(len(COUNTERS), object),
-    )
-    total: Block | None = None
-    for block in blocks:
-        total = block if total is None else join(plan.array, total, block)
-    assert total is not None
-    return total.end
 
 
 def prepare(plan: Plan, blocks: Blocks | None = None, *, trace: bool = False) -> tuple[Table, ...]:

@@ -18,17 +18,25 @@ import simpy
 from simulator.array.folds import KChunk
 from simulator.array.rescale import Operand
 from simulator.array.schedule import CAUSES, COUNTERS
-from simulator.engine.accounts import DataCounts, Movements, account
+from simulator.engine.accounts import Movements, account
 from simulator.engine.controller import controller_for
-from simulator.engine.fast import untiled_cycles
 from simulator.engine.fold import Fold, Vector, folds_in_order
 from simulator.engine.outputs import Operands, Outputs
 from simulator.engine.program import ACTIVATIONS, OUTPUTS, START, WEIGHTS, Transfer, Visit, program, visits
 from simulator.engine.record import LayerRecord, Run
 from simulator.engine.registers import Departure
-from simulator.engine.streams import DataRun, counts_terms, pieces_of, step_floors, step_words, streams
+from simulator.engine.streams import (
+    DataRun,
+    counts_terms,
+    data_counts,
+    pieces_of,
+    step_floors,
+    step_words,
+    streams,
+)
 from simulator.mapping.plan import Plan, Step
 from simulator.pe.protocol import Scales, Side
+from simulator.units import ceil_div
 
 
 def simulate_gemm(
@@ -94,9 +102,7 @@ class _Machine:
         tally = np.array([self.tally[counter] for counter in COUNTERS], object)
         by_codes = None
         if self.data is not None:
-            of_all = streams(self.plan, self.data)
-            terms = self.terms if counts_terms(self.plan) else 0
-            by_codes = DataCounts(untiled_cycles(self.plan, of_all), terms, of_all.sampling)
+            by_codes = data_counts(self.plan, streams(self.plan, self.data))._replace(terms=self.terms)
         record = account(self.plan, name, op, end, self.stack, tally, self.moved, intervals, data=by_codes)
         return record, self.outputs.results() if self.outputs else None
 
@@ -187,16 +193,21 @@ class _Machine:
         assert self.data is not None
         plan = self.plan
         pieces = pieces_of(chunk, low, plan.array.lanes)
-        sides: dict[str, Vector] = {}
-        terms: dict[str, Vector] = {}
-        for side, held in ((plan.array.dataflow.row_operand, rows), (plan.array.dataflow.col_operand, cols)):
-            codes = self.block(side, held, step.batch)
-            terms[side] = self.data.timing.terms(side, codes[:, low : low + chunk.size]).sum(axis=0)
-            sides[side] = step_words(codes, pieces, plan.array.lanes)
-        self.terms += int((terms["weights"].astype(object) * terms["activations"]).sum())
+        timing, flow = self.data.timing, plan.array.dataflow
+        codes = {
+            side: self.block(side, held, step.batch)
+            for side, held in ((flow.row_operand, rows), (flow.col_operand, cols))
+        }
+        if counts_terms(plan):
+            weights, activations = (
+                timing.terms(side, codes[side][:, low : low + chunk.size]).sum(axis=0).astype(object)
+                for side in ("weights", "activations")
+            )
+            self.terms += int((weights * activations).sum())
+        sides = {side: step_words(of_side, pieces, plan.array.lanes) for side, of_side in codes.items()}
         limits = []
         for floor in step_floors(plan, rows.stop - rows.start, cols.stop - cols.start, chunk):
-            ends = self.data.timing.ends(sides["activations"], sides["weights"], floor)
+            ends = timing.ends(sides["activations"], sides["weights"], floor)
             limits.append(int(ends[-1]))
         return [int(end) - 1 for end in ends], limits
 
@@ -204,11 +215,10 @@ class _Machine:
         """The codes that stand for what a fold holds of one operand."""
         assert self.data is not None
         plan = self.plan
-        axis, extent = ("m", plan.m) if side == "activations" else ("n", plan.n)
-        size = plan.array.rows if plan.array.dataflow.rows_hold == axis else plan.array.cols
-        entry = batch if side == "activations" else batch // plan.weight_reuse
+        size = plan.held(side)
+        extent, entry = (plan.m, batch) if side == "activations" else (plan.n, batch // plan.weight_reuse)
         which = self.data.codes.which(side)
-        return self.data.codes.integers(side, int(which[entry * -(-extent // size) + held.start // size]))
+        return self.data.codes.integers(side, int(which[entry * ceil_div(extent, size) + held.start // size]))
 
     def row_vector(self, fold: Fold, step: int) -> Vector | None:
         if self.operands is None:

@@ -6,15 +6,17 @@ along m or n; the time of a fold follows from one block of activations and one o
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from itertools import product
 from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from simulator.array import fold_edges
-from simulator.array.folds import KChunk
+from simulator.array import KChunk, fold_edges
+from simulator.array.schedule import COUNTERS, Block, FoldShape, join, sequence_blocks
+from simulator.engine.accounts import DataCounts
 from simulator.engine.record import Sampling
 from simulator.mapping import Plan
 from simulator.pe.arithmetic import Integers
@@ -111,7 +113,7 @@ def streams(plan: Plan, data: DataRun) -> Streams:
         else:
             # Whatever the codes are: they are not read.
             indices[side] = np.zeros_like(of_batch)
-            blocks = [np.zeros((_held(plan, side), len(pieces), lanes), np.int8)]
+            blocks = [np.zeros((plan.held(side), len(pieces), lanes), np.int8)]
         profiles[side] = np.concatenate([data.timing.profile(side, block[None]) for block in blocks])
     bounds = _bounds([len(pieces_of(chunk, low, lanes)) for chunk, low in tiled])
     lengths = _expanded(data, profiles, indices, bounds, _floors(plan, [chunk for chunk, _ in tiled]))
@@ -124,6 +126,45 @@ def streams(plan: Plan, data: DataRun) -> Streams:
     shares = (data.codes.share("weights"), data.codes.share("activations"))
     total = int((terms["activations"] * terms["weights"]).sum()) if terms else 0
     return Streams(lengths, untiled, total, Sampling(*shares, float(error)))
+
+
+def fold_shapes(plan: Plan, extents: tuple[int, int], chunks: Sequence[KChunk]) -> list[FoldShape]:
+    """Folds of an (m, n) tile in their order: columns outer, rows inner, chunks of K innermost."""
+    flow, array = plan.array.dataflow, plan.array
+    size = {"m": extents[0], "n": extents[1]}
+    rows, cols = (
+        [used for used, count in fold_edges(size[axis], held) for _ in range(count)]
+        for axis, held in ((flow.rows_hold, array.rows), (flow.cols_hold, array.cols))
+    )
+    return [FoldShape(r, c, chunk) for c, r, chunk in product(cols, rows, chunks)]
+
+
+def in_order(plan: Plan, lengths: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """(levels, batch, tiles of m, n and k, folds of m and n, chunks) cycles as (tiles, folds, levels), in the order of
+    `fold_shapes`."""
+    if plan.array.dataflow.rows_hold == "m":
+        lengths = lengths.swapaxes(5, 6)
+    levels, folds = lengths.shape[0], lengths.shape[5] * lengths.shape[6] * lengths.shape[7]
+    return np.ascontiguousarray(lengths.reshape(levels, -1, folds).transpose(1, 2, 0))
+
+
+def data_counts(plan: Plan, timed: Streams) -> DataCounts:
+    """What both engines count by the codes. `compute_cycles`: the folds of the whole operation at full speed."""
+    demand = plan.demand.unlimited()
+    lengths = timed.untiled[None, :, None, None, None]
+    alike = np.broadcast_to(lengths, (LEVELS, *lengths.shape[1:]))
+    blocks = sequence_blocks(
+        plan.array,
+        demand,
+        fold_shapes(plan, (plan.m, plan.n), plan.chunk_list(None)),
+        in_order(plan, alike),
+        np.zeros(len(COUNTERS), object),
+    )
+    total: Block | None = None
+    for block in blocks:
+        total = block if total is None else join(plan.array, total, block)
+    assert total is not None
+    return DataCounts(total.end, timed.terms, timed.sampling)
 
 
 def _variance(
@@ -146,13 +187,7 @@ def _variance(
 def _block_words(plan: Plan, data: DataRun, side: Side, block: int, pieces: Pieces) -> Integers:
     """(vectors, steps, lanes) of a block; a short block is filled with zeros, which are never the slowest."""
     words = step_words(data.codes.integers(side, block), pieces, plan.array.lanes)
-    return np.pad(words, ((0, _held(plan, side) - len(words)), (0, 0), (0, 0)))
-
-
-def _held(plan: Plan, side: Side) -> int:
-    """Rows of an operand that a fold holds."""
-    axis = "m" if side == "activations" else "n"
-    return plan.array.rows if plan.array.dataflow.rows_hold == axis else plan.array.cols
+    return np.pad(words, ((0, plan.held(side) - len(words)), (0, 0), (0, 0)))
 
 
 def counts_terms(plan: Plan) -> bool:

@@ -17,9 +17,10 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from simulator.array import Array, Demand, KChunk, KRun, chunk_k
+from simulator.array import Array, Axis, Demand, KChunk, KRun, chunk_k
 from simulator.formats import Format
 from simulator.memory import FlatDram
+from simulator.pe.protocol import Side
 from simulator.units import ceil_div
 
 SCALE_PASSES = 2
@@ -171,6 +172,10 @@ class Plan:
         runs = self.chunks(0, self.k) if ki is None else self.k_tile(ki).runs
         return [chunk for run in runs for _ in range(run.count) for chunk in run.pattern]
 
+    def held(self, side: Side) -> int:
+        """Rows of an operand that one fold holds at most; outputs stationary."""
+        return self.array.held("n" if side == "weights" else "m")
+
     def folds_m(self, mi: int) -> range:
         """Blocks of m (what a fold holds of it) that a tile covers; tiles are whole blocks where time is by codes."""
         return self._folds(mi, self.tiling.m, self.m, "m")
@@ -178,8 +183,8 @@ class Plan:
     def folds_n(self, ni: int) -> range:
         return self._folds(ni, self.tiling.n, self.n, "n")
 
-    def _folds(self, index: int, tile: int, extent: int, axis: str) -> range:
-        held = self.array.rows if self.array.dataflow.rows_hold == axis else self.array.cols
+    def _folds(self, index: int, tile: int, extent: int, axis: Axis) -> range:
+        held = self.array.held(axis)
         return range(index * tile // held, ceil_div(min((index + 1) * tile, extent), held))
 
     def k_tile(self, ki: int) -> KTile:

@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 from simulator.arch import Accelerator
 from simulator.arch.accelerator import BufferSection
-from simulator.array import Demand, scale_edges
+from simulator.array import Axis, Demand, scale_edges
 from simulator.array.demand import Port
 from simulator.errors import InputError
 from simulator.formats import Format, get_format
@@ -168,11 +168,10 @@ def _best(plan: Plan, m: Column, n: Column, k: Column, orders: Sequence[str]) ->
     return Tiling(int(m[index]), int(n[index]), int(k[index]), orders[order])
 
 
-def _sizes(plan: Plan, axis: str, wanted: int | None, whole_folds: bool) -> list[int]:
+def _sizes(plan: Plan, axis: Axis, wanted: int | None, whole_folds: bool) -> list[int]:
     """Tile sizes worth a look along m or n: whole folds; else parts of one."""
     total = plan.m if axis == "m" else plan.n
-    flow = plan.array.dataflow
-    unit = plan.array.rows if axis == flow.rows_hold else plan.array.cols
+    unit = plan.array.held(axis)
     if wanted is not None:
         _check_whole(plan, f"tile_{axis}", wanted, unit, total)
         return [min(wanted, total)]

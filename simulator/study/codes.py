@@ -23,13 +23,10 @@ class OperandCodes:
     """
 
     def __init__(self, workload: Workload, gemm: Gemm, plan: Plan, accelerator: Accelerator) -> None:
-        flow, array = plan.array.dataflow, plan.array
-        held = {
-            "weights": array.rows if flow.rows_hold == "n" else array.cols,
-            "activations": array.rows if flow.rows_hold == "m" else array.cols,
-        }
         self._accelerator = accelerator
-        self._blocks = {side: operand_blocks(workload, gemm, side, size) for side, size in held.items()}
+        self._blocks = {
+            side: operand_blocks(workload, gemm, side, plan.held(side)) for side in ("weights", "activations")
+        }
         self._integers: dict[str, list[npt.NDArray[Any]]] = {}
 
     def which(self, side: Side) -> npt.NDArray[np.intp]:

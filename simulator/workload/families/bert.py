@@ -14,7 +14,14 @@ from pydantic import model_validator
 from simulator.errors import InputError
 from simulator.workload.builder import Builder
 from simulator.workload.families.family import Family, Sizes
-from simulator.workload.families.transformer import Heads, self_attention, sequences
+from simulator.workload.families.transformer import (
+    Heads,
+    check_divides,
+    layer_weights,
+    read_activation,
+    self_attention,
+    sequences,
+)
 from simulator.workload.operations import Phase, TensorRef
 from simulator.workload.schema import Count
 
@@ -37,10 +44,7 @@ class BertConfig(Sizes):
 
     @model_validator(mode="after")
     def _consistent(self) -> BertConfig:
-        if self.hidden % self.heads:
-            raise InputError(
-                "must divide hidden", key="heads", value=self.heads, allowed=f"a divisor of {self.hidden}"
-            )
+        check_divides("heads", self.heads, "hidden", self.hidden)
         if self.pooling == "cls" and not self.pooler:
             raise InputError("needs pooler: true", key="pooling", value=self.pooling, allowed="mean or none")
         return self
@@ -95,9 +99,7 @@ def from_huggingface(config: Mapping[str, Any]) -> dict[str, Any]:
     if config.get("position_embedding_type", "absolute") != "absolute":
         raise ValueError("position_embedding_type: only absolute positions are supported")
     activations = {"gelu": "gelu", "gelu_new": "gelu", "relu": "relu", "silu": "silu"}
-    activation = config.get("hidden_act", "gelu")
-    if activation not in activations:
-        raise ValueError(f"hidden_act: no activation {activation!r}; supported: {', '.join(activations)}")
+    activation = read_activation(config, "hidden_act", "gelu", activations)
     return {
         "hidden": config["hidden_size"],
         "layers": config["num_hidden_layers"],
@@ -106,7 +108,7 @@ def from_huggingface(config: Mapping[str, Any]) -> dict[str, Any]:
         "vocab": config["vocab_size"],
         "positions": config.get("max_position_embeddings", 512),
         "token_types": config.get("type_vocab_size", 2),
-        "activation": activations[activation],
+        "activation": activation,
     }
 
 
@@ -123,9 +125,7 @@ def checkpoint_names(config: BertConfig) -> Iterator[tuple[str, str]]:
     yield "embedding.word.weight", "embeddings.word_embeddings.weight"
     yield "embedding.position.weight", "embeddings.position_embeddings.weight"
     yield "embedding.token_type.weight", "embeddings.token_type_embeddings.weight"
-    for layer in range(config.layers):
-        for ours, theirs in parts.items():
-            yield f"layers.{layer}.{ours}.weight", f"encoder.layer.{layer}.{theirs}.weight"
+    yield from layer_weights(config.layers, parts, "encoder.layer")
     if config.pooling == "cls":
         yield "pooler.weight", "pooler.dense.weight"
 

@@ -11,10 +11,17 @@ from typing import Any, Literal
 
 from pydantic import model_validator
 
-from simulator.errors import InputError
 from simulator.workload.builder import Builder
 from simulator.workload.families.family import Family, Sizes
-from simulator.workload.families.transformer import Heads, self_attention, sequences
+from simulator.workload.families.transformer import (
+    Heads,
+    check_divides,
+    head_weight,
+    layer_weights,
+    read_activation,
+    self_attention,
+    sequences,
+)
 from simulator.workload.operations import Phase, TensorRef
 from simulator.workload.schema import Count
 
@@ -42,17 +49,9 @@ class LlamaConfig(Sizes):
 
     @model_validator(mode="after")
     def _heads_divide(self) -> LlamaConfig:
-        if self.heads % (self.kv_heads or self.heads):
-            raise InputError(
-                "must divide heads", key="kv_heads", value=self.kv_heads, allowed=f"a divisor of {self.heads}"
-            )
-        if self.head_dim is None and self.hidden % self.heads:
-            raise InputError(
-                "must divide hidden where head_dim is not given",
-                key="heads",
-                value=self.heads,
-                allowed=f"a divisor of {self.hidden}",
-            )
+        check_divides("kv_heads", self.kv_heads or self.heads, "heads", self.heads)
+        if self.head_dim is None:
+            check_divides("heads", self.heads, "hidden where head_dim is not given", self.hidden)
         return self
 
 
@@ -101,9 +100,7 @@ def from_huggingface(config: Mapping[str, Any]) -> dict[str, Any]:
     if config.get("mlp_bias"):
         raise ValueError("mlp_bias: an MLP with biases is not supported")
     activations = {"silu": "silu", "swish": "silu", "gelu": "gelu", "gelu_pytorch_tanh": "gelu"}
-    activation = config.get("hidden_act", "silu")
-    if activation not in activations:
-        raise ValueError(f"hidden_act: no activation {activation!r}; supported: {', '.join(activations)}")
+    activation = read_activation(config, "hidden_act", "silu", activations)
     fields = {
         "hidden": config["hidden_size"],
         "layers": config["num_hidden_layers"],
@@ -112,7 +109,7 @@ def from_huggingface(config: Mapping[str, Any]) -> dict[str, Any]:
         "head_dim": config.get("head_dim"),
         "intermediate": config["intermediate_size"],
         "vocab": config["vocab_size"],
-        "activation": activations[activation],
+        "activation": activation,
         "attention_bias": bias,
         "tied_embeddings": config.get("tie_word_embeddings", False),
     }
@@ -131,10 +128,8 @@ def checkpoint_names(config: LlamaConfig) -> Iterator[tuple[str, str]]:
         "mlp.down": "mlp.down_proj",
     }
     yield "embedding.weight", "embed_tokens.weight"
-    for layer in range(config.layers):
-        for ours, theirs in parts.items():
-            yield f"layers.{layer}.{ours}.weight", f"layers.{layer}.{theirs}.weight"
-    yield "lm_head.weight", "embed_tokens.weight" if config.tied_embeddings else "lm_head.weight"
+    yield from layer_weights(config.layers, parts, "layers")
+    yield head_weight(tied=config.tied_embeddings)
 
 
 FAMILY = Family(

@@ -12,10 +12,17 @@ from typing import Any, Literal
 
 from pydantic import model_validator
 
-from simulator.errors import InputError
 from simulator.workload.builder import Builder
 from simulator.workload.families.family import Family, Sizes
-from simulator.workload.families.transformer import Heads, self_attention, sequences
+from simulator.workload.families.transformer import (
+    Heads,
+    check_divides,
+    head_weight,
+    layer_weights,
+    read_activation,
+    self_attention,
+    sequences,
+)
 from simulator.workload.operations import Phase, TensorRef
 from simulator.workload.schema import Count
 
@@ -40,10 +47,7 @@ class OptConfig(Sizes):
 
     @model_validator(mode="after")
     def _heads_divide(self) -> OptConfig:
-        if self.hidden % self.heads:
-            raise InputError(
-                "must divide hidden", key="heads", value=self.heads, allowed=f"a divisor of {self.hidden}"
-            )
+        check_divides("heads", self.heads, "hidden", self.hidden)
         return self
 
 
@@ -88,9 +92,8 @@ def from_huggingface(config: Mapping[str, Any]) -> dict[str, Any]:
         raise ValueError(
             "word_embed_proj_dim: an embedding of another width than hidden_size is not supported"
         )
-    activation = config.get("activation_function", "relu")
-    if activation not in ("relu", "gelu"):
-        raise ValueError(f"activation_function: no activation {activation!r}; supported: relu, gelu")
+    activations = {"relu": "relu", "gelu": "gelu"}
+    activation = read_activation(config, "activation_function", "relu", activations)
     return {
         "hidden": hidden,
         "layers": config["num_hidden_layers"],
@@ -115,10 +118,8 @@ def checkpoint_names(config: OptConfig) -> Iterator[tuple[str, str]]:
     }
     yield "embedding.word.weight", "embed_tokens.weight"
     yield "embedding.position.weight", "embed_positions.weight"
-    for layer in range(config.layers):
-        for ours, theirs in parts.items():
-            yield f"layers.{layer}.{ours}.weight", f"layers.{layer}.{theirs}.weight"
-    yield "lm_head.weight", "embed_tokens.weight" if config.tied_embeddings else "lm_head.weight"
+    yield from layer_weights(config.layers, parts, "layers")
+    yield head_weight(tied=config.tied_embeddings)
 
 
 FAMILY = Family(

@@ -17,7 +17,15 @@ from pydantic import model_validator
 from simulator.errors import InputError
 from simulator.workload.builder import Builder
 from simulator.workload.families.family import Family, Sizes
-from simulator.workload.families.transformer import Heads, self_attention, sequences
+from simulator.workload.families.transformer import (
+    Heads,
+    check_divides,
+    head_weight,
+    layer_weights,
+    read_activation,
+    self_attention,
+    sequences,
+)
 from simulator.workload.operations import Phase
 from simulator.workload.schema import Count
 
@@ -41,13 +49,8 @@ class PhiConfig(Sizes):
 
     @model_validator(mode="after")
     def _heads_divide(self) -> PhiConfig:
-        for key, value, whole in (
-            ("heads", self.heads, self.hidden),
-            ("kv_heads", self.kv_heads or self.heads, self.heads),
-        ):
-            if whole % value:
-                of = "hidden" if key == "heads" else "heads"
-                raise InputError(f"must divide {of}", key=key, value=value, allowed=f"a divisor of {whole}")
+        check_divides("heads", self.heads, "hidden", self.hidden)
+        check_divides("kv_heads", self.kv_heads or self.heads, "heads", self.heads)
         if self.rotary > self.hidden // self.heads or self.rotary % 2:
             limit = f"an even number up to {self.hidden // self.heads}, the size of a head"
             raise InputError("cannot be rotated in pairs", key="rotary", value=self.rotary, allowed=limit)
@@ -87,9 +90,7 @@ def from_huggingface(config: Mapping[str, Any]) -> dict[str, Any]:
     if config.get("qk_layernorm"):
         raise ValueError("qk_layernorm: normalised queries and keys are not supported")
     activations = {"gelu": "gelu", "gelu_new": "gelu", "gelu_pytorch_tanh": "gelu", "relu": "relu"}
-    activation = config.get("hidden_act", "gelu_new")
-    if activation not in activations:
-        raise ValueError(f"hidden_act: no activation {activation!r}; supported: {', '.join(activations)}")
+    activation = read_activation(config, "hidden_act", "gelu_new", activations)
     hidden, heads = config["hidden_size"], config["num_attention_heads"]
     rope = config.get("rope_parameters")
     factor = (rope if isinstance(rope, Mapping) else config).get("partial_rotary_factor", 0.5)
@@ -108,7 +109,7 @@ def from_huggingface(config: Mapping[str, Any]) -> dict[str, Any]:
         "intermediate": config["intermediate_size"],
         "vocab": config["vocab_size"],
         "rotary": int(factor * (hidden // heads)),
-        "activation": activations[activation],
+        "activation": activation,
         "tied_embeddings": config.get("tie_word_embeddings", False),
     }
     return {key: value for key, value in fields.items() if value is not None}
@@ -125,10 +126,8 @@ def checkpoint_names(config: PhiConfig) -> Iterator[tuple[str, str]]:
         "mlp.down": "mlp.fc2",
     }
     yield "embedding.weight", "embed_tokens.weight"
-    for layer in range(config.layers):
-        for ours, theirs in parts.items():
-            yield f"layers.{layer}.{ours}.weight", f"layers.{layer}.{theirs}.weight"
-    yield "lm_head.weight", "embed_tokens.weight" if config.tied_embeddings else "lm_head.weight"
+    yield from layer_weights(config.layers, parts, "layers")
+    yield head_weight(tied=config.tied_embeddings)
 
 
 FAMILY = Family(

@@ -1,5 +1,5 @@
-"""What transformer families share: the tokens of a run, and attention (Vaswani et al., NeurIPS 2017,
-section 3.2).
+"""What transformer families share: the tokens of a run, attention (Vaswani et al., NeurIPS 2017, section 3.2),
+checks of sizes, and how their activations and weights are found in what Hugging Face stores.
 
 Attention's tensors are head-major: queries (sequences * heads, tokens, head), keys (sequences * kv heads,
 context, head), values (sequences * kv heads, head, context), so that K is the last axis of both operands of
@@ -8,8 +8,11 @@ both products. heads / kv heads consecutive heads share a key/value head (Ainsli
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
+from simulator.errors import InputError
 from simulator.workload.builder import Builder
 from simulator.workload.operations import Phase, TensorRef
 
@@ -93,3 +96,31 @@ def _cached(
     if direct is None:
         b.append(f"{name}.quantize", tensor, cache, rows_are_tokens=tokens_first)
     return cache
+
+
+def check_divides(key: str, value: int, of: str, whole: int) -> None:
+    """Raise InputError unless ``value`` (of key ``key``) divides ``whole`` (called ``of``)."""
+    if whole % value:
+        raise InputError(f"must divide {of}", key=key, value=value, allowed=f"a divisor of {whole}")
+
+
+def read_activation(config: Mapping[str, Any], key: str, default: str, known: Mapping[str, str]) -> str:
+    """Our name, by ``known``, of the activation that ``key`` of a config.json names. Raises ValueError: not known."""
+    activation = config.get(key, default)
+    for theirs, ours in known.items():
+        if theirs == activation:
+            return ours
+    raise ValueError(f"{key}: no activation {activation!r}; supported: {', '.join(known)}")
+
+
+def layer_weights(layers: int, parts: Mapping[str, str], theirs: str) -> Iterator[tuple[str, str]]:
+    """Names of the linear layers' weights, (ours, the checkpoint's), layer by layer: ``parts`` are the names
+    within a layer, ``theirs`` is what the checkpoint calls the layers."""
+    for layer in range(layers):
+        for part, stored in parts.items():
+            yield f"layers.{layer}.{part}.weight", f"{theirs}.{layer}.{stored}.weight"
+
+
+def head_weight(*, tied: bool) -> tuple[str, str]:
+    """Names of the LM head's weight, (ours, the checkpoint's); a tied one reads the embedding."""
+    return "lm_head.weight", "embed_tokens.weight" if tied else "lm_head.weight"
