@@ -33,7 +33,11 @@ def characterize(
     ] = None,
     clock_ghz: Annotated[
         float | None,
-        typer.Option("--clock-ghz", metavar="F", help="What synthesis aims at; default: smallest area."),
+        typer.Option(
+            "--clock-ghz",
+            metavar="F",
+            help="Units that miss this clock when built for the smallest area are built for it as well.",
+        ),
     ] = None,
     node_nm: Annotated[
         float | None, typer.Option("--node-nm", metavar="N", help="Node of a library that is not known.")
@@ -52,7 +56,7 @@ def characterize(
     ] = None,
 ) -> None:
     """Synthesise processing elements to a cell library and write a cost table of them."""
-    from simulator.rtl.unit import default_units, unit_of_name
+    from simulator.rtl.units import default_units, unit_of_name
 
     units = [unit_of_name(name) for name in dict.fromkeys(unit)] if unit else list(default_units())
     if list_units:
@@ -94,7 +98,7 @@ def _write(
         done = list(
             characterise(units, settings, partial, jobs=jobs, progress=line.callback(0, "characterize"))
         )
-    rows = [row for each, figures in done for row in described.rows(each, figures)]
+    rows = [row for each, all_of_it in done for figures in all_of_it for row in described.rows(each, figures)]
     text = write_table(rows)
     write_whole(output, lambda file: file.write(text.encode()))
     remove_partial(partial)

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from simulator.errors import InputError
 from simulator.hardware.constant import Constant
 from simulator.hardware.kinds import KINDS
 from simulator.hardware.structure import Component, Param, Part
-from simulator.hardware.table import AREA, DELAY, ENERGY, LEAKAGE, softest
+from simulator.hardware.table import AREA, DELAY, ENERGY, LEAKAGE, TARGET, softest
 
 
 class Prices(Protocol):
@@ -27,6 +27,8 @@ class Prices(Protocol):
     def find(
         self, kind: str, params: Mapping[str, Param], quantity: str, event: str = ""
     ) -> Constant | None: ...
+
+    def targets(self, kind: str, params: Mapping[str, Param]) -> Sequence[Param]: ...
 
 
 @dataclass(frozen=True)
@@ -72,14 +74,15 @@ class PricedComponent:
         return "; ".join(dict.fromkeys(used.constant.source for used in self.constants))
 
 
-def price(component: Component, prices: Prices) -> PricedComponent:
+def price(component: Component, prices: Prices, clock_ghz: float | None = None) -> PricedComponent:
     """Costs of ``component``: its own rows (exact parameters), its circuit kind, or the sum of its parts.
 
-    Raises InputError naming the component and whatever has no row.
+    Of a unit that was built for several clocks the smallest is taken that meets ``clock_ghz``, else the fastest;
+    without a clock the smallest. Raises InputError naming the component and whatever has no row.
     """
     try:
         if _is_unit(component, prices):
-            return _price_whole(component, prices, tuple(component.events))
+            return _price_whole(_built(component, prices, clock_ghz), prices, tuple(component.events))
         if component.parts:
             return _price_parts(component, prices)
         if component.kind in KINDS:
@@ -104,7 +107,25 @@ def _is_unit(component: Component, prices: Prices) -> bool:
     if component.kind in KINDS:
         return False
     asked = [(AREA, ""), (LEAKAGE, ""), (DELAY, ""), *((ENERGY, event) for event in component.events)]
-    return any(prices.find(component.kind, component.params, *what) is not None for what in asked)
+    rows_are_there = any(prices.find(component.kind, component.params, *what) is not None for what in asked)
+    return rows_are_there or bool(prices.targets(component.kind, component.params))
+
+
+def _built(component: Component, prices: Prices, clock_ghz: float | None) -> Component:
+    """The unit as built for one of the clocks that it was built for."""
+    params = [component.params]
+    params += [
+        {**component.params, TARGET: target} for target in prices.targets(component.kind, component.params)
+    ]
+    if len(params) == 1:
+        return component
+    built = []
+    for each in params:
+        area, delay = (prices.find(component.kind, each, quantity) for quantity in (AREA, DELAY))
+        if area is not None and delay is not None:
+            late = clock_ghz is not None and delay.value * clock_ghz > 1000
+            built.append((late, delay.value if late else area.value, each))
+    return replace(component, params=min(built, key=lambda entry: entry[:2])[2]) if built else component
 
 
 def _price_whole(component: Component, prices: Prices, events: tuple[str, ...]) -> PricedComponent:

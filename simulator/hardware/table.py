@@ -61,6 +61,8 @@ LONGEST_NUMBER = 18
 _PAIRS = re.compile(r"\s+(?=[^\W\d]\w*=)")
 """The space before the next ``name=``."""
 
+TARGET = "target_ghz"
+"""Parameter of rows of a unit that was built for this clock; those without were built for the smallest area."""
 ParamKey = tuple[tuple[str, Param], ...]
 """Parameters as a sorted tuple: what rows are found by."""
 

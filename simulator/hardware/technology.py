@@ -22,11 +22,13 @@ from simulator.hardware.table import (
     AREA,
     LEAKAGE,
     LEAKAGE_DENSITY,
+    TARGET,
     CostRow,
     CostTable,
     ParamKey,
     make_table,
     memory_condition,
+    param_key,
     param_text,
     read_table,
 )
@@ -48,12 +50,25 @@ class Technology:
     scaling: Scaling | None = None
     _priced: dict[object, PricedComponent] = field(default_factory=dict, compare=False, repr=False)
 
-    def price(self, component: Component) -> PricedComponent:
-        """Area, leakage and energy per event of one instance; InputError naming whatever has no row."""
-        key = _identity(component)
+    def price(self, component: Component, clock_ghz: float | None = None) -> PricedComponent:
+        """Area, leakage and energy per event of one instance, built for a clock where there is a choice; InputError
+        naming whatever has no row."""
+        key = _identity(component), clock_ghz
         if key not in self._priced:
-            self._priced[key] = price(component, self)
+            self._priced[key] = price(component, self, clock_ghz)
         return self._priced[key]
+
+    def targets(self, kind: str, params: Mapping[str, Param]) -> list[Param]:
+        """Clocks, in GHz, that a unit with these parameters was built for besides the smallest area."""
+        wanted = param_key(kind, params)
+        own = self.table.select(kind, AREA) if self.table is not None else {}
+        found = []
+        for key in own:
+            built = dict(key)
+            target = built.pop(TARGET, None)
+            if target is not None and tuple(sorted(built.items())) == wanted:
+                found.append(target)
+        return found or (self.base.targets(kind, params) if self.base is not None else [])
 
     def constant(self, kind: str, params: Mapping[str, Param], quantity: str, event: str = "") -> Constant:
         """One constant with its provenance. Raises InputError where no table gives it."""

@@ -235,7 +235,7 @@ def make_report(
     for name, values in columns.items():
         if len(values) != len(record.layers):
             raise ValueError(f"column {name} has {len(values)} values for {len(record.layers)} layers")
-    priced = {component.name: technology.price(component) for component in components}
+    priced = {component.name: technology.price(component, clock_ghz) for component in components}
     if len(priced) != len(components):
         raise ValueError("two components of one name")
     check_clock(priced.values(), clock_ghz)

@@ -1,7 +1,7 @@
 """Processing elements as hardware, and what they cost in a cell library.
 
-``unit``        which PEs there are as hardware, exactly specified
-``modules``     their hardware, of the circuits in ``parts`` and ``fused_add`` (Amaranth)
+``unit``        what a piece of hardware tells the flow; ``units``: which there are, one module a family
+``parts``       the circuits that they are made of (Amaranth), ``fused_add`` the largest of them
 ``arrays``      what lies between PEs: skew, chains, drains; ``cosim``: hardware run cycle by cycle
 ``liberty``     cell libraries; ``cells``: what the flow takes from one
 ``synthesis``   from hardware to gates (pyosys)

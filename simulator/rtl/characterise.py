@@ -1,10 +1,9 @@
 """From units and a cell library to a cost table.
 
 For each unit: synthesis, area and leakage of its cells, shortest period, energy of a cycle on streams of operands, and,
-before any figure counts, a proof that the gates put out what the PE's function says. How the measured cycle is spread
-over the PE's events: ``mac`` is the combinational energy (timed) of a lane, ``step`` that of registers and clock,
-``idle`` the clock alone while nothing changes, ``group`` what new scales add to such a cycle,
-``preload`` what a new word of the stationary operand adds.
+before any figure counts, a proof that the gates put out what the unit's oracle says. Each is built for the smallest
+area first; where that misses the clock that is asked for, once more for that clock, which its rows then name
+(parameter ``target_ghz``).
 """
 
 from __future__ import annotations
@@ -19,20 +18,18 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 from simulator.errors import InputError
-from simulator.hardware.table import AREA, COLUMNS, DELAY, ENERGY, LEAKAGE, param_key, param_text
-from simulator.pe.base import pair_name
-from simulator.pe.protocol import Pair
+from simulator.hardware.table import AREA, COLUMNS, DELAY, ENERGY, LEAKAGE, TARGET, param_key, param_text
 from simulator.rtl.cells import CellSet
 from simulator.rtl.gates import Activity, simulate
 from simulator.rtl.liberty import Library, read_library
 from simulator.rtl.network import Conditions, Network
-from simulator.rtl.proof import codes_of_bits, expected_sums, sums_of_codes
-from simulator.rtl.stimulus import STIMULI, operands
 from simulator.rtl.synthesis import RELAXED_PS, TIME_LIMIT_S, synthesise, tools
 from simulator.rtl.timing import shortest_period_ps
-from simulator.rtl.unit import Unit
+from simulator.rtl.unit import Energy, Unit, first_difference, words
+from simulator.rtl.units import unit_of_name
 
 CYCLES = 1536
 """Of a stimulus, for one lane; fewer for more lanes, whose energies average out."""
@@ -64,29 +61,11 @@ class Settings:
 
     liberty: tuple[str, ...]
     clock_ghz: float | None = None
-    """What synthesis aims at; None: no limit, smallest area."""
+    """What units are built for that miss it when built for the smallest area; None: no clock."""
     node_nm: float | None = None
     """Technology node of a library that is not known here."""
     dont_use: tuple[str, ...] = ()
     time_limit_s: float = TIME_LIMIT_S
-
-    @property
-    def target_ps(self) -> float:
-        return RELAXED_PS if self.clock_ghz is None else 1000.0 / self.clock_ghz
-
-
-@dataclass(frozen=True)
-class Energy:
-    """Of a mean cycle, in fJ."""
-
-    combinational_glitch_free_fj: float
-    combinational_timed_fj: float
-    register_fj: float
-    clock_fj: float
-
-    @property
-    def total_fj(self) -> float:
-        return self.combinational_timed_fj + self.register_fj + self.clock_fj
 
 
 @dataclass(frozen=True)
@@ -94,9 +73,12 @@ class Figures:
     """What a unit came to."""
 
     unit: str
+    target_ghz: float | None
+    """The clock that it was built for; None: smallest area."""
     area_um2: float
     register_area_um2: float
     leakage_nw: float
+    register_leakage_nw: float
     delay_ps: float
     cells: int
     flops: int
@@ -125,41 +107,42 @@ class Characteriser:
     def node_nm(self) -> float | None:
         return self.known.node_nm if self.known else self.settings.node_nm
 
-    def figures(self, unit: Unit) -> Figures:
-        """Synthesise, prove and measure one unit. Raises InputError: it cannot be synthesised."""
-        from simulator.rtl.modules import UnitModule
+    def all_figures(self, unit: Unit) -> list[Figures]:
+        """Built for the smallest area and, where that misses the clock, for the clock."""
+        relaxed = self.figures(unit)
+        clock = self.settings.clock_ghz
+        if clock is None or relaxed.delay_ps * clock <= 1000:
+            return [relaxed]
+        return [relaxed, self.figures(unit, clock)]
 
+    def figures(self, unit: Unit, target_ghz: float | None = None) -> Figures:
+        """Synthesise, prove and measure one unit. Raises InputError: it cannot be synthesised."""
         self._short_liberty = self._short_liberty or self.cells.short_liberty()
         with tempfile.TemporaryDirectory(prefix="simulator-rtl-") as folder:
             short = Path(folder) / "cells.lib"
             short.write_text(self._short_liberty)
             netlist = synthesise(
-                UnitModule(unit, self.cells.full_adder),
+                unit.module(self.cells.full_adder, fast=target_ghz is not None),
                 self.cells,
-                target_ps=self.settings.target_ps,
+                target_ps=RELAXED_PS if target_ghz is None else 1000 / target_ghz,
                 load_ff=self.conditions.output_load_ff,
                 time_limit_s=self.settings.time_limit_s,
                 short_liberty=short,
             )
         network = Network(netlist, self.cells, self.conditions)
         prove(unit, network)
-        kinds = ["gaussian", "uniform", "zero"]
-        kinds += ["rescale"] if unit.scale else []
-        kinds += ["preload"] if unit.stationary != "outputs" else []
         return Figures(
             unit=unit.name,
+            target_ghz=target_ghz,
             area_um2=network.area_um2,
             register_area_um2=network.register_area_um2,
             leakage_nw=network.leakage_nw,
+            register_leakage_nw=network.register_leakage_nw,
             delay_ps=shortest_period_ps(network),
             cells=len(netlist.cells),
             flops=len(network.registers),
             rtl_sha256=netlist.rtl_hash,
-            energy={
-                _stimulus(unit, kind, pair): measure(unit, network, kind, pair)
-                for pair in unit.pairs
-                for kind in kinds
-            },
+            energy={stimulus: measure(unit, network, stimulus) for stimulus in unit.stimuli},
         )
 
     def source(self, figures: Figures) -> str:
@@ -167,7 +150,7 @@ class Characteriser:
         names = (
             f"{self.known.technology} ({self.known.licence})" if self.known else ", ".join(self.library.files)
         )
-        clock = f"{self.settings.clock_ghz:g} GHz" if self.settings.clock_ghz else "relaxed"
+        clock = "relaxed" if figures.target_ghz is None else f"{figures.target_ghz:g} GHz"
         without = f"; without {', '.join(self.settings.dont_use)}" if self.settings.dont_use else ""
         return (
             f"simulator characterize: {names} at {self.library.corner}, Liberty SHA-256 {self.library.sha256[:12]}; "
@@ -176,37 +159,12 @@ class Characteriser:
             f"no wires{without}"
         )
 
-    def _event(self, unit: Unit, figures: Figures, event: str) -> tuple[float, str]:
-        """(fJ, note) of an event of the PE's component: its name is what is counted, then the pair of formats."""
-        what, _, of = event.partition(" ")
-        pair = next((pair for pair in unit.pairs if of.startswith(pair_name(pair))), unit.pairs[0])
-        energy = {
-            kind: figures.energy[name]
-            for kind in STIMULI
-            if (name := _stimulus(unit, kind, pair)) in figures.energy
-        }
-        gaussian, idle = energy["gaussian"], energy["zero"].clock_fj
-        stimulus = f"Gaussian operands, {stimulus_cycles(unit)} cycles"
-        without = gaussian.combinational_glitch_free_fj / unit.lanes
-        found: dict[str, tuple[float, str]] = {
-            "mac": (
-                gaussian.combinational_timed_fj / unit.lanes,
-                f"gates with glitches, of a lane ({without:.4g} fJ without); {stimulus}",
-            ),
-            "step": (gaussian.register_fj + gaussian.clock_fj, f"registers and clock pins; {stimulus}"),
-            "idle": (idle, "clock pins while no operand changes"),
-        }
-        if "rescale" in energy:
-            new = energy["rescale"].total_fj - idle
-            found["group"] = (new, f"what new scales add to an idle cycle; {stimulus}")
-        if "preload" in energy:
-            loaded = (energy["preload"].total_fj - idle) / unit.lanes
-            found["preload"] = (loaded, f"what a new word adds to an idle cycle; {stimulus}")
-        if what not in found or found[what][0] <= 0:
-            raise InputError(
-                f"no energy was measured for event {event!r} of {unit.name}", allowed=", ".join(found)
-            )
-        return found[what]
+    def _energy_pj(self, unit: Unit, figures: Figures, event: str) -> tuple[float, str]:
+        """(pJ, how it was measured) of an event of the unit's component."""
+        energy_fj, how = unit.event_energy(event, figures.energy)
+        if energy_fj <= 0:
+            raise InputError(f"{unit.name}: event {event!r} came to {energy_fj:g} fJ, which cannot be")
+        return energy_fj / 1000, f"{how}; {stimulus_cycles(unit)} cycles"
 
     def rows(self, unit: Unit, figures: Figures) -> Iterator[dict[str, str]]:
         """The unit's rows of a cost table."""
@@ -214,23 +172,28 @@ class Characteriser:
             f"{figures.cells} cells; registers {figures.register_area_um2:.6g} um2 ({figures.flops} flops), "
             f"rest {figures.combinational_area_um2:.6g} um2"
         )
+        mean = "mean over the states of each cell"
+        period = "shortest clock period: longest path from flop to flop, setup included"
         quantities = [
             (AREA, "", figures.area_um2, about),
-            (LEAKAGE, "", figures.leakage_nw, "mean over the states of each cell"),
-            (
-                DELAY,
-                "",
-                figures.delay_ps,
-                "shortest clock period: longest path from flop to flop, setup included",
-            ),
+            (LEAKAGE, "", figures.leakage_nw, mean),
+            (DELAY, "", figures.delay_ps, period),
         ]
+        if not unit.counts_registers:
+            leakage_nw = figures.leakage_nw - figures.register_leakage_nw
+            quantities = [
+                (AREA, "", figures.combinational_area_um2, f"gates alone; {about}"),
+                (LEAKAGE, "", leakage_nw, f"gates alone; {mean}"),
+            ]
         for component in unit.components():
-            energies = ((event, *self._event(unit, figures, event)) for event in component.events)
-            events = [(ENERGY, event, energy / 1000, note) for event, energy, note in energies]
+            events = [(ENERGY, event, *self._energy_pj(unit, figures, event)) for event in component.events]
+            params = dict(component.params)
+            if figures.target_ghz is not None:
+                params[TARGET] = f"{figures.target_ghz:g}"
             for quantity, event, value, note in (*quantities, *events):
                 yield {
                     "kind": component.kind,
-                    "params": param_text(param_key(component.kind, component.params)),
+                    "params": param_text(param_key(component.kind, params)),
                     "quantity": quantity,
                     "event": event,
                     "value": f"{value:.6g}",
@@ -243,19 +206,14 @@ class Characteriser:
                 }
 
 
-def _stimulus(unit: Unit, kind: str, pair: Pair) -> str:
-    """The name of a stimulus; of pairs that are not the widest with theirs."""
-    return kind if pair == unit.pairs[0] else f"{kind} {pair_name(pair)}"
-
-
 def stimulus_cycles(unit: Unit) -> int:
     return max(CYCLES // unit.lanes, _FEWEST_CYCLES)
 
 
-def measure(unit: Unit, network: Network, kind: str, pair: Pair | None = None) -> Energy:
-    """Energy of a mean cycle on a stimulus; the cycles until the accumulator sees operands are not counted."""
-    stream = operands(unit, kind, stimulus_cycles(unit), pair=pair)
-    activity: Activity = simulate(network, stream.ports(unit), skip=unit.latency)
+def measure(unit: Unit, network: Network, stimulus: str) -> Energy:
+    """Energy of a mean cycle on a stimulus; the cycles until the outputs see operands are not counted."""
+    stream = unit.stream(stimulus, stimulus_cycles(unit))
+    activity: Activity = simulate(network, stream.ports, skip=unit.latency)
     return Energy(
         activity.combinational_fj,
         activity.combinational_timed_fj,
@@ -265,19 +223,17 @@ def measure(unit: Unit, network: Network, kind: str, pair: Pair | None = None) -
 
 
 def prove(unit: Unit, network: Network) -> None:
-    """The gates against the PE's function on Gaussian operands. An AssertionError is a bug of this room."""
-    for pair in unit.pairs:
-        _prove_pair(unit, network, pair)
-
-
-def _prove_pair(unit: Unit, network: Network, pair: Pair) -> None:
-    stream = operands(unit, "scales", _PROVED_CYCLES, seed=1, pair=pair)
-    settled = simulate(network, stream.ports(unit), timed=False).outputs["out"]
-    got = sums_of_codes(unit.held, codes_of_bits(settled))[unit.latency :]
-    wanted = expected_sums(unit, stream, pair)[: len(got)]
-    if got != wanted:
-        cycle = next(cycle for cycle, pair in enumerate(zip(got, wanted, strict=True)) if pair[0] != pair[1])
-        raise AssertionError(f"{unit.name}: gates give {got[cycle]}, not {wanted[cycle]}, in cycle {cycle}")
+    """The gates against the unit's oracle. An AssertionError is a bug of this room."""
+    for stimulus in unit.proofs:
+        stream = unit.stream(stimulus, _PROVED_CYCLES, seed=1)
+        settled = simulate(network, stream.ports, timed=False).outputs
+        got = unit.read(words(settled))[unit.latency :]
+        differ = first_difference(got, stream.expected())
+        if differ is not None:
+            cycle, is_, should_be = differ
+            raise AssertionError(
+                f"{unit.name} on {stimulus}: gates give {is_}, not {should_be}, in cycle {cycle + unit.latency}"
+            )
 
 
 def characterise(
@@ -287,11 +243,12 @@ def characterise(
     *,
     jobs: int = 1,
     progress: Progress | None = None,
-) -> Iterator[tuple[Unit, Figures]]:
-    """Units with their figures, in the order given. ``partial``: a folder that keeps what is done, unit by unit; what
-    is there from the same library, tools, settings and hardware descriptions is not done again."""
+) -> Iterator[tuple[Unit, list[Figures]]]:
+    """Units with their figures (`Characteriser.all_figures`), in the order given. ``partial``: a folder that keeps what
+    is done, unit by unit; what is there from the same library, tools, settings and hardware descriptions is not done
+    again."""
     kept = None if partial is None else _Kept(partial, settings)
-    done: dict[str, Figures] = {}
+    done: dict[str, list[Figures]] = {}
     if kept is not None:
         done = {unit.name: figures for unit in units if (figures := kept.load(unit)) is not None}
     for unit, figures in _work([unit for unit in units if unit.name not in done], settings, jobs):
@@ -304,16 +261,16 @@ def characterise(
         yield unit, done[unit.name]
 
 
-def _work(units: Sequence[Unit], settings: Settings, jobs: int) -> Iterator[tuple[Unit, Figures]]:
+def _work(units: Sequence[Unit], settings: Settings, jobs: int) -> Iterator[tuple[Unit, list[Figures]]]:
     if jobs <= 1 or len(units) <= 1:
         worker = Characteriser(settings) if units else None
         for unit in units:
             assert worker is not None
-            yield unit, worker.figures(unit)
+            yield unit, worker.all_figures(unit)
         return
     pool = ProcessPoolExecutor(min(jobs, len(units)), initializer=_start_worker, initargs=(settings,))
     try:
-        running = {pool.submit(_one, unit): unit for unit in units}
+        running = {pool.submit(_one, unit.name): unit for unit in units}
         for future in as_completed(running):
             yield running[future], future.result()
     finally:
@@ -327,8 +284,8 @@ def _start_worker(settings: Settings) -> None:
     _worker[:] = [Characteriser(settings)]
 
 
-def _one(unit: Unit) -> Figures:
-    return _worker[0].figures(unit)
+def _one(name: str) -> list[Figures]:
+    return _worker[0].all_figures(unit_of_name(name))
 
 
 class _Kept:
@@ -337,7 +294,7 @@ class _Kept:
     def __init__(self, folder: Path, settings: Settings) -> None:
         self._folder = folder
         digest = hashlib.sha256(f"{settings} {tools()}".encode())
-        for path in (*map(Path, settings.liberty), *sorted(Path(__file__).parent.glob("*.py"))):
+        for path in (*map(Path, settings.liberty), *sorted(Path(__file__).parent.rglob("*.py"))):
             if path.is_file():
                 digest.update(path.read_bytes())
         self._key = digest.hexdigest()[:16]
@@ -345,19 +302,22 @@ class _Kept:
     def _path(self, unit: Unit) -> Path:
         return self._folder / f"{unit.name}.{self._key}.json"
 
-    def load(self, unit: Unit) -> Figures | None:
+    def load(self, unit: Unit) -> list[Figures] | None:
         try:
-            written = json.loads(self._path(unit).read_text())
-            energy = {kind: Energy(**values) for kind, values in written.pop("energy").items()}
-            return Figures(**written, energy=energy)
+            return [_figures(written) for written in json.loads(self._path(unit).read_text())]
         except (OSError, ValueError, TypeError, KeyError):
             return None
 
-    def save(self, unit: Unit, figures: Figures) -> None:
+    def save(self, unit: Unit, figures: list[Figures]) -> None:
         self._folder.mkdir(parents=True, exist_ok=True)
         path = self._path(unit)
-        path.with_suffix(".new").write_text(json.dumps(asdict(figures)))
+        path.with_suffix(".new").write_text(json.dumps([asdict(each) for each in figures]))
         path.with_suffix(".new").replace(path)
+
+
+def _figures(written: dict[str, Any]) -> Figures:
+    energy = {stimulus: Energy(**values) for stimulus, values in written.pop("energy").items()}
+    return Figures(**written, energy=energy)
 
 
 def write_table(rows: Iterable[Mapping[str, str]]) -> str:

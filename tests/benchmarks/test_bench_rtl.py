@@ -10,11 +10,9 @@ pytest.importorskip("pyosys")
 from simulator.rtl.characterise import Characteriser, Settings
 from simulator.rtl.gates import simulate
 from simulator.rtl.liberty import read_library
-from simulator.rtl.modules import UnitModule
 from simulator.rtl.network import Network
-from simulator.rtl.stimulus import operands
 from simulator.rtl.synthesis import synthesise
-from simulator.rtl.unit import unit_of_name
+from simulator.rtl.units import unit_of_name
 
 TOY = Path(__file__).parents[1] / "rtl" / "toy.lib"
 UNIT = unit_of_name("mac-int8-int32")
@@ -32,7 +30,7 @@ def test_reading_a_library(benchmark):
 
 def test_synthesising_a_mac(benchmark, worker):
     netlist = benchmark.pedantic(
-        lambda: synthesise(UnitModule(UNIT, worker.cells.full_adder), worker.cells), rounds=1, iterations=1
+        lambda: synthesise(UNIT.module(worker.cells.full_adder), worker.cells), rounds=1, iterations=1
     )
     assert len(netlist.cells) > 100
 
@@ -40,8 +38,8 @@ def test_synthesising_a_mac(benchmark, worker):
 @pytest.mark.parametrize("timed", [False, True])
 def test_simulating_the_gates_of_a_mac(benchmark, worker, timed):
     """500 cycles."""
-    netlist = synthesise(UnitModule(UNIT, worker.cells.full_adder), worker.cells)
+    netlist = synthesise(UNIT.module(worker.cells.full_adder), worker.cells)
     network = Network(netlist, worker.cells, worker.conditions)
-    ports = operands(UNIT, "gaussian", 500).ports(UNIT)
+    ports = UNIT.stream("gaussian", 500).ports
     simulate(network, ports, timed=timed)
     assert benchmark(simulate, network, ports, timed=timed).clock_fj > 0

@@ -16,10 +16,9 @@ from simulator.hardware import load_technology
 from simulator.hardware.table import read_table
 from simulator.rtl import synthesis
 from simulator.rtl.characterise import Characteriser, Settings, characterise, prove, write_table
-from simulator.rtl.modules import UnitModule
 from simulator.rtl.network import Network
 from simulator.rtl.synthesis import synthesise
-from simulator.rtl.unit import unit_of_name
+from simulator.rtl.units import unit_of_name
 
 pytestmark = pytest.mark.rtl
 
@@ -56,10 +55,8 @@ def test_a_cut_shortens_the_period(worker):
 
 def test_a_tight_clock_buys_speed_with_area(worker, toy_file):
     unit = unit_of_name("mac-fp4_e2m1-e4m3")
-    relaxed, tight = (
-        worker.figures(unit),
-        Characteriser(Settings((str(toy_file),), clock_ghz=20.0)).figures(unit),
-    )
+    relaxed, tight = Characteriser(Settings((str(toy_file),), clock_ghz=20.0)).all_figures(unit)
+    assert (relaxed.target_ghz, tight.target_ghz) == (None, 20.0)
     assert tight.delay_ps <= relaxed.delay_ps
     assert tight.area_um2 >= relaxed.area_um2
 
@@ -77,7 +74,7 @@ def test_zeros_cost_less_than_operands(figures):
 
 def test_a_wrong_gate_is_noticed(worker):
     unit = unit_of_name("mac-int2-int8")
-    netlist = synthesise(UnitModule(unit, worker.cells.full_adder), worker.cells)
+    netlist = synthesise(unit.module(worker.cells.full_adder), worker.cells)
     prove(unit, Network(netlist, worker.cells, worker.conditions))
     index = next(i for i, (_, cell, _) in enumerate(netlist.cells) if cell == "XOR2")
     name, _, pins = netlist.cells[index]
@@ -89,7 +86,7 @@ def test_a_wrong_gate_is_noticed(worker):
 def test_float_units_are_proved_in_gates(worker):
     """`figures` proves before it measures: window, scales, rounding and cuts, in gates of the library."""
     unit = unit_of_name("dot2-fp6_e3m2-al4-e8m0-fp16-cut2")
-    netlist = synthesise(UnitModule(unit, worker.cells.full_adder), worker.cells)
+    netlist = synthesise(unit.module(worker.cells.full_adder), worker.cells)
     prove(unit, Network(netlist, worker.cells, worker.conditions))
 
 
@@ -97,7 +94,7 @@ def test_synthesis_ends_with_its_time(worker):
     unit = unit_of_name("mac-int4-int16")
     began = time.monotonic()
     with pytest.raises(InputError, match="longer than"):
-        synthesise(UnitModule(unit, worker.cells.full_adder), worker.cells, time_limit_s=0.05)
+        synthesise(unit.module(worker.cells.full_adder), worker.cells, time_limit_s=0.05)
     assert time.monotonic() - began < 10
 
 
@@ -107,7 +104,7 @@ def test_what_yosys_says_is_passed_on(worker, monkeypatch):
         synthesis, "_script", lambda *args: script(*args).replace("read_rtlil", "read_nothing")
     )
     with pytest.raises(InputError, match="Yosys failed: ERROR: No such command: read_nothing"):
-        synthesise(UnitModule(unit_of_name("mac-int2-int8")), worker.cells)
+        synthesise(unit_of_name("mac-int2-int8").module(), worker.cells)
 
 
 def test_a_missing_tool_is_named(monkeypatch, toy_file):
@@ -125,9 +122,9 @@ def test_what_is_done_is_not_done_again(tmp_path, toy_file, monkeypatch):
     )
     assert steps == [("mac-int2-int8", 1, 1)]
     asked = []
-    whole = Characteriser.figures
+    whole = Characteriser.all_figures
     monkeypatch.setattr(
-        Characteriser, "figures", lambda self, unit: asked.append(unit.name) or whole(self, unit)
+        Characteriser, "all_figures", lambda self, unit: asked.append(unit.name) or whole(self, unit)
     )
     again = dict(characterise(units, settings, tmp_path / "kept"))
     assert asked == ["mac-int2-int9"]

@@ -5,7 +5,7 @@ import pytest
 import simulator as sim
 from simulator.errors import InputError
 from simulator.hardware import load_technology
-from simulator.rtl.unit import default_units, unit_of_name
+from simulator.rtl.units import default_units, unit_of_name
 
 TECHNOLOGIES = ("asap7", "sg13g2")
 

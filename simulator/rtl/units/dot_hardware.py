@@ -12,11 +12,11 @@ there is no ``first``, but::
 
     load             the port of the stationary operand is taken (into the second register, where there are two)
     swap             with two registers: what was loaded before this cycle counts from this cycle on
-    partial          the sum that products are added to, `Unit.latency` - 1 cycles after their operands
+    partial          the sum that products are added to, `DotUnit.latency` - 1 cycles after their operands
 
-``out`` holds the sum that includes an operand `Unit.latency` cycles after it was at the port. It is, bit for bit, what
-the PE's ``function`` says of finite codes; infinities and NaN are refused before a run. A cut is a rank of registers
-through the whole data path.
+``out`` holds the sum that includes an operand `DotUnit.latency` cycles after it was at the port. It is, bit for bit,
+what the PE's ``function`` says of finite codes; infinities and NaN are refused before a run. A cut is a rank of
+registers through the whole data path.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from simulator.pe.elements import element_format
 from simulator.rtl.cells import FullAdder
 from simulator.rtl.fused_add import fused_add
 from simulator.rtl.parts import Columns, ceil_log2, largest, named, product, saturate, shift_left, shift_right
-from simulator.rtl.unit import Unit
+from simulator.rtl.units.dot import DotUnit
 
 Pairs = list[tuple[Value, Value]]
 """Codes of activation and weight, lane by lane."""
@@ -55,11 +55,12 @@ class _Stages:
         return {name: self.register(value, f"{place}_{name}") for name, value in live.items()}
 
 
-class UnitModule(Elaboratable):  # type: ignore[misc]
+class DotModule(Elaboratable):  # type: ignore[misc]
     """A unit, with full adders of a library's cells or of logic."""
 
-    def __init__(self, unit: Unit, adder: FullAdder | None = None) -> None:
+    def __init__(self, unit: DotUnit, adder: FullAdder | None = None, *, fast: bool = False) -> None:
         self.unit = unit
+        self.fast = fast
         self._adder = adder or FullAdder()
         self.a = Signal(unit.lanes * unit.activation.bits)
         self.w = Signal(unit.lanes * unit.weight.bits)
@@ -135,7 +136,7 @@ def _operand(element: Element, code: Value) -> tuple[Value, Value, Value]:
 
 
 def _float_products(
-    m: Module, unit: Unit, pairs: Pairs, live: Mapping[str, Value], adder: FullAdder
+    m: Module, unit: DotUnit, pairs: Pairs, live: Mapping[str, Value], adder: FullAdder
 ) -> dict[str, Value]:
     """With sign, product of significands and sum of exponent fields of every lane."""
     more = dict(live)
@@ -156,7 +157,7 @@ def _take(live: dict[str, Value], name: str) -> list[Value]:
     return lanes
 
 
-def _fixed_point_bits(unit: Unit) -> int:
+def _fixed_point_bits(unit: DotUnit) -> int:
     """Magnitude bits of any product in units of the smallest one."""
     fields = [(1 << e.exponent_bits) - 1 - int(e.has_inf) for e in (unit.weight, unit.activation)]
     return unit.weight.mantissa_bits + unit.activation.mantissa_bits + 2 + sum(fields) - 2
@@ -164,7 +165,7 @@ def _fixed_point_bits(unit: Unit) -> int:
 
 def _columns(
     m: Module,
-    unit: Unit,
+    unit: DotUnit,
     stages: _Stages,
     pairs: Pairs,
     live: dict[str, Value],
@@ -193,7 +194,7 @@ def _columns(
 
 def _integer_columns(
     m: Module,
-    unit: Unit,
+    unit: DotUnit,
     stages: _Stages,
     pairs: Pairs,
     live: dict[str, Value],
@@ -216,7 +217,7 @@ def _integer_columns(
 
 
 def _align(
-    m: Module, unit: Unit, stages: _Stages, live: dict[str, Value], window: int
+    m: Module, unit: DotUnit, stages: _Stages, live: dict[str, Value], window: int
 ) -> tuple[list[Value], dict[str, Value]]:
     """Products shifted right to the largest exponent (kept as ``exponent``) of those that are not zero."""
     fraction_bits = unit.weight.mantissa_bits + unit.activation.mantissa_bits
@@ -235,7 +236,7 @@ def _align(
 
 def _accumulate_integers(
     m: Module,
-    unit: Unit,
+    unit: DotUnit,
     stages: _Stages,
     pairs: Pairs,
     live: dict[str, Value],
@@ -261,7 +262,7 @@ def _kept(m: Module, before: Value, first: Value) -> Value:
     return named(m, before & ~first.replicate(len(before)), "before")
 
 
-def _scale(m: Module, unit: Unit, a: Value, w: Value, adder: FullAdder) -> dict[str, Value]:
+def _scale(m: Module, unit: DotUnit, a: Value, w: Value, adder: FullAdder) -> dict[str, Value]:
     """Exponent and, of floating-point scales, significand of the product of two scales."""
     if unit.scale == "e8m0":
         return {"scale_exponent": named(m, a + w, "scale_exponent")}
@@ -276,7 +277,7 @@ def _scale(m: Module, unit: Unit, a: Value, w: Value, adder: FullAdder) -> dict[
 
 def _accumulate_float(
     m: Module,
-    unit: Unit,
+    unit: DotUnit,
     stages: _Stages,
     pairs: Pairs,
     live: dict[str, Value],

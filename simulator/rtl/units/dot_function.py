@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
-import numpy.typing as npt
 
 from simulator.formats.element import EXPONENT_BIAS, decode_integers
 from simulator.pe.accumulator import Accumulator
 from simulator.pe.elements import element_format
 from simulator.pe.protocol import Pair, Scales
-from simulator.rtl.stimulus import Codes, Operands
-from simulator.rtl.unit import Unit
+from simulator.rtl.unit import Codes
+from simulator.rtl.units.dot_operands import Operands
+
+if TYPE_CHECKING:
+    from simulator.rtl.units.dot import DotUnit
 
 _SCALE_EXPONENT = -149
 """Of the integers in `Scales`."""
 
 
-def expected_sums(unit: Unit, stream: Operands, pair: Pair | None = None) -> list[int]:
+def expected_sums(unit: DotUnit, stream: Operands, pair: Pair | None = None) -> list[int]:
     """What the port shows after each cycle's operands, of the formats ``pair``, as integers of the PE's function.
 
     Raises InputError where a sum overflows the accumulator's format: the hardware's answer is then undefined.
@@ -49,11 +53,6 @@ def sums_of_codes(held: Accumulator, codes: list[int]) -> list[int]:
     return [_integer(held, code) for code in codes]
 
 
-def codes_of_bits(bits: npt.NDArray[np.uint8]) -> list[int]:
-    """(cycles, bits), lowest first -> port values."""
-    return [int("".join(map(str, row[::-1])), 2) for row in bits.tolist()]
-
-
 def _integer(held: Accumulator, code: int) -> int:
     to = held.float_format
     negative = code >> (held.bits - 1)
@@ -65,7 +64,7 @@ def _integer(held: Accumulator, code: int) -> int:
     return -magnitude if negative else magnitude
 
 
-def _scales(unit: Unit, stream: Operands, cycle: int) -> Scales | None:
+def _scales(unit: DotUnit, stream: Operands, cycle: int) -> Scales | None:
     if unit.scale is None or stream.activation_scales is None or stream.weight_scales is None:
         return None
     weights, activations = (

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -24,9 +25,10 @@ import numpy.typing as npt
 from simulator.formats.element import Element, decode, encode
 from simulator.pe.elements import element_format
 from simulator.pe.protocol import Pair
-from simulator.rtl.unit import Unit
+from simulator.rtl.unit import Bits, Codes, port_bits
 
-Codes = npt.NDArray[np.int64]
+if TYPE_CHECKING:
+    from simulator.rtl.units.dot import DotUnit
 
 STIMULI = ("gaussian", "uniform", "scales", "rescale", "preload", "zero")
 SUM_LENGTH = 64
@@ -50,7 +52,7 @@ class Operands:
     partials: Codes | None = None
     """Codes of the accumulator's format, to which the products of this cycle are added."""
 
-    def ports(self, unit: Unit) -> Mapping[str, npt.NDArray[np.uint8]]:
+    def ports(self, unit: DotUnit) -> Mapping[str, Bits]:
         """{port: (cycles, bits)}, lane 0 lowest."""
         ports = {"a": self.activations, "w": self.weights}
         if self.activation_scales is not None and self.weight_scales is not None:
@@ -66,10 +68,10 @@ class Operands:
                 ports |= {name: _later(ports[name], -1) for name in ("load", held)}
         widths = {"a": unit.activation.bits, "w": unit.weight.bits, "a_scale": 8, "w_scale": 8}
         widths["partial"] = unit.held.bits
-        return {name: _bits(codes, widths.get(name, 1)) for name, codes in ports.items()}
+        return {name: port_bits(codes, widths.get(name, 1)) for name, codes in ports.items()}
 
 
-def operands(unit: Unit, kind: str, cycles: int, seed: int = 0, pair: Pair | None = None) -> Operands:
+def operands(unit: DotUnit, kind: str, cycles: int, seed: int = 0, pair: Pair | None = None) -> Operands:
     """A stream of one of `STIMULI`, in the formats of ``pair`` (the widest of the unit); the same for the same
     arguments."""
     rng = np.random.default_rng([seed, kind == "uniform"])
@@ -77,8 +79,8 @@ def operands(unit: Unit, kind: str, cycles: int, seed: int = 0, pair: Pair | Non
     shape = (cycles, unit.lanes)
     zero = kind in ("zero", "rescale")
     sides = {
-        "activations": _element_codes(activation, "zero" if zero else kind, rng, shape),
-        "weights": _element_codes(weight, "zero" if zero else kind, rng, shape),
+        "activations": element_codes(activation, "zero" if zero else kind, rng, shape),
+        "weights": element_codes(weight, "zero" if zero else kind, rng, shape),
     }
     first = np.arange(cycles) % SUM_LENGTH == 0
     if unit.stationary != "outputs":
@@ -103,10 +105,10 @@ def operands(unit: Unit, kind: str, cycles: int, seed: int = 0, pair: Pair | Non
 
 
 def _partials(
-    unit: Unit, elements: tuple[Element, Element], kind: str, rng: np.random.Generator, cycles: int
+    unit: DotUnit, elements: tuple[Element, Element], kind: str, rng: np.random.Generator, cycles: int
 ) -> Codes:
     values = [
-        decode(element, _element_codes(element, kind, rng, (cycles, _PARTIAL_PRODUCTS)))
+        decode(element, element_codes(element, kind, rng, (cycles, _PARTIAL_PRODUCTS)))
         for element in elements
     ]
     sums = (values[0] * values[1]).sum(axis=1)
@@ -126,7 +128,8 @@ def _later(codes: Codes, cycles: int) -> Codes:
     return moved
 
 
-def _element_codes(element: Element, kind: str, rng: np.random.Generator, shape: tuple[int, int]) -> Codes:
+def element_codes(element: Element, kind: str, rng: np.random.Generator, shape: tuple[int, ...]) -> Codes:
+    """Codes of one of the distributions above, of a format's elements: two's complement integers, or bit patterns."""
     if kind == "zero":
         return np.zeros(shape, np.int64)
     if kind == "uniform":
@@ -142,9 +145,3 @@ def _element_codes(element: Element, kind: str, rng: np.random.Generator, shape:
         sigma = min(sigma, element.max_value / 4)
     values = rng.normal(0.0, sigma, shape)
     return encode(element, np.abs(values) if element.kind == "uint" else values).astype(np.int64)
-
-
-def _bits(codes: Codes, width: int) -> npt.NDArray[np.uint8]:
-    """(cycles, lanes) or (cycles,) -> (cycles, lanes * width); two's complement of negative codes."""
-    spread = codes.astype(np.int64)[..., None] >> np.minimum(np.arange(width), 63) & 1
-    return spread.reshape(len(codes), -1).astype(np.uint8)

@@ -1,0 +1,39 @@
+"""The units that there are: one module a family, and what is built of each unless units are named."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from simulator.errors import InputError, nearest
+from simulator.rtl.unit import Unit
+from simulator.rtl.units import dot
+
+
+@dataclass(frozen=True)
+class Family:
+    """Units whose names begin with one of some words."""
+
+    words: tuple[str, ...]
+    """What stands before the first hyphen; of ``dot`` a number follows."""
+    unit_of_name: Callable[[str], Unit]
+    default: str
+    """Names of the units that tables hold unless others are asked for."""
+
+
+FAMILIES = (Family(("mac", "dot"), dot.unit_of_name, dot.DEFAULT),)
+
+
+def unit_of_name(name: str) -> Unit:
+    """The unit of a name: ``mac-int4xint8-int32``, ``dot32-fp8_e4m3-al24-e8m0-fp32-cut3``. Raises InputError."""
+    word = name.partition("-")[0].rstrip("0123456789")
+    for family in FAMILIES:
+        if word in family.words:
+            return family.unit_of_name(name)
+    words = (word for family in FAMILIES for word in family.words)
+    raise InputError("begins like no unit", key="--unit", value=name, allowed=nearest(word, words))
+
+
+def default_units() -> tuple[Unit, ...]:
+    """What tables are made of unless units are named."""
+    return tuple(unit_of_name(name) for family in FAMILIES for name in family.default.split())
