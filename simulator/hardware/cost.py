@@ -177,6 +177,10 @@ def _price_parts(component: Component, prices: Prices) -> PricedComponent:
                 part_events[name, part_event] = constant
                 used.append(Used(name, parts[name].count, constant))
         energy[event] = math.fsum(times * part_events[key].value for key, times in caused.items())
+    # Between the parts synthesis would find more to share, or need buffers; registers alone are what they are.
+    of_parts = "estimated"
+    if all(part.kind == "register" for part in component.parts):
+        of_parts = softest([each.constant.quality for each in used])
     return PricedComponent(
         name=component.name,
         kind=component.kind,
@@ -186,9 +190,9 @@ def _price_parts(component: Component, prices: Prices) -> PricedComponent:
         leakage_nw=leakage,
         energy_pj=energy,
         delay_ps=None,
-        area_quality="estimated",
-        leakage_quality="estimated",
-        energy_quality=dict.fromkeys(energy, "estimated"),
+        area_quality=of_parts,
+        leakage_quality=of_parts,
+        energy_quality=dict.fromkeys(energy, of_parts),
         constants=tuple(used),
         events={event: dict(caused) for event, caused in component.events.items()},
     )

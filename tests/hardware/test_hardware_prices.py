@@ -289,3 +289,39 @@ def test_dram_is_priced_by_its_device_and_has_no_area() -> None:
     assert technology.price(Component("dram", "dram", {"device": "ddr3"})).energy_pj["read_bit"] == 20
     with pytest.raises(InputError, match="dram needs this parameter"):
         technology.price(Component("dram", "dram", {"standard": "hbm2"}))
+
+
+def test_a_unit_built_for_several_clocks_is_the_smallest_that_meets_the_clock(tmp_path) -> None:
+    lines = ["kind,params,quantity,event,value,node_nm,vdd,temperature_c,quality,source,note"]
+    for target, area, delay in (("", 100, 900), (" target_ghz=1.5", 130, 640), (" target_ghz=2", 170, 520)):
+        figures = (
+            (AREA, "", area),
+            ("leakage_nw", "", 5),
+            ("delay_ps", "", delay),
+            (ENERGY, "mac", area / 1e3),
+        )
+        lines += [
+            f"my_pe,lanes=4{target},{what},{event},{x},45,,,synthesised,me," for what, event, x in figures
+        ]
+    (tmp_path / "mine.csv").write_text("\n".join(lines))
+    technology = load_technology({"base": "published_45nm", "tables": [str(tmp_path / "mine.csv")]})
+    unit = Component("pe", "my_pe", {"lanes": 4}, events={"mac": {}})
+    found = {clock: technology.price(unit, clock) for clock in (None, 1.0, 1.2, 1.7, 3.0)}
+    assert {clock: priced.area_um2 for clock, priced in found.items()} == {
+        None: 100,
+        1.0: 100,
+        1.2: 130,
+        1.7: 170,
+        3.0: 170,
+    }
+    assert found[1.7].energy_pj["mac"] == 0.17
+    assert found[3.0].delay_ps == 520  # the highest clock that it meets is that of its fastest form
+
+
+def test_registers_without_logic_are_no_estimate() -> None:
+    rows = Component("skew", "skew", {"bits": 9}, parts=(Part("registers", "register", {"bits": 1}, 9),))
+    technology = load_technology("published_45nm")
+    one = technology.constant("register", {"bits": 1}, AREA)
+    priced = technology.price(rows)
+    assert priced.area_um2 == 9 * one.value
+    assert priced.area_quality == one.quality
