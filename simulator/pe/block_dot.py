@@ -257,9 +257,11 @@ class BlockDotPE(PE):
             parts += more
             events |= made
         structural: dict[str, Param] = {}
-        for key, value in self.model_dump(exclude_none=True, exclude={"family"}).items():
+        apart = {"family", "pipeline_depth", "adder_tree_stages"}
+        for key, value in self.model_dump(exclude_none=True, exclude=apart).items():
             text = " ".join(value) if isinstance(value, tuple) else value
             structural[key] = text if isinstance(text, str) else int(text)
+        structural["stages"] = self.pipeline_depth + self.adder_tree_stages
         structural |= {"stationary": stationary, "doubled": int(doubled)}
         return (
             Component("pe", self.family, structural, weight_lines * activation_lines, tuple(parts), events),

@@ -301,7 +301,7 @@ def test_a_name_says_everything(unit):
     if not isinstance(unit, DotUnit):
         return
     for component in unit.components():
-        assert component.params["pipeline_depth"] + component.params["adder_tree_stages"] == 1 + unit.cuts
+        assert component.params["stages"] == 1 + unit.cuts
 
 
 @pytest.mark.parametrize(

@@ -148,16 +148,13 @@ class DotUnit(Unit):
 
     @property
     def pe(self) -> Any:
-        """The PE of the simulator that this is."""
-        return self._pe(0)
-
-    def _pe(self, tree_stages: int) -> Any:
+        """The PE of the simulator that this is. Whether its pipeline or its adder tree is said to have the stages makes
+        no difference to its hardware."""
         common = {
             "weights": tuple(self.weights.split("+")),
             "activations": tuple(self.activations.split("+")),
             "lanes": self.lanes,
-            "pipeline_depth": 1 + self.cuts - tree_stages,
-            "adder_tree_stages": tree_stages,
+            "pipeline_depth": 1 + self.cuts,
         }
         if self.align_window is None and self.scale is None:
             return pe_model("mac")(family="mac", accumulator=self.accumulator, **common)
@@ -170,19 +167,15 @@ class DotUnit(Unit):
         )
 
     def components(self) -> list[Component]:
-        """The PE as cost tables know it: kind, parameters and events of one unit. Several where accelerators may call
-        cuts stages of the pipeline or of the adder tree: the hardware is the same."""
-        found = []
-        for tree_stages in range(self.cuts + 1 if self.lanes > 1 else 1):
-            components: tuple[Component, ...] = self._pe(tree_stages).hardware(
-                activation_lines=1,
-                weight_lines=1,
-                stationary=self.stationary,
-                doubled=self.doubled,
-                pairs=self.pairs,
-            )
-            found += [component for component in components if component.name == "pe"]
-        return found
+        """The PE as cost tables know it: kind, parameters and events of one unit."""
+        components: tuple[Component, ...] = self.pe.hardware(
+            activation_lines=1,
+            weight_lines=1,
+            stationary=self.stationary,
+            doubled=self.doubled,
+            pairs=self.pairs,
+        )
+        return [component for component in components if component.name == "pe"]
 
     @property
     def latency(self) -> int:
