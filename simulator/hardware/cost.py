@@ -50,7 +50,7 @@ class PricedComponent:
     area_um2: float
     leakage_nw: float
     energy_pj: Mapping[str, float]
-    """Component event -> energy."""
+    """Component event -> energy, of all ``copies``."""
     delay_ps: float | None
     area_quality: str
     leakage_quality: str
@@ -61,6 +61,8 @@ class PricedComponent:
     silicon: bool = True
     """False for DRAM, whose area and standby power are outside the model."""
     dequantizes: bool = False
+    """See `Component`."""
+    copies: int = 1
     """See `Component`."""
 
     @property
@@ -82,9 +84,10 @@ def price(component: Component, prices: Prices, clock_ghz: float | None = None) 
     """
     try:
         if _is_unit(component, prices):
-            return _price_whole(_built(component, prices, clock_ghz), prices, tuple(component.events))
+            whole = _price_whole(_built(component, prices, clock_ghz), prices, tuple(component.events))
+            return _together(whole, component.copies)
         if component.parts:
-            return _price_parts(component, prices)
+            return _together(_price_parts(component, prices), component.copies)
         if component.kind in KINDS:
             return _price_whole(component, prices, KINDS[component.kind].events)
         raise InputError(
@@ -100,6 +103,19 @@ def price(component: Component, prices: Prices, clock_ghz: float | None = None) 
             value=error.value,
             allowed=error.allowed,
         ) from None
+
+
+def _together(priced: PricedComponent, copies: int) -> PricedComponent:
+    """With the energies of all copies that an event is counted once for."""
+    return replace(
+        priced,
+        copies=copies,
+        energy_pj={event: copies * energy for event, energy in priced.energy_pj.items()},
+        events={
+            event: {part: copies * times for part, times in parts.items()}
+            for event, parts in priced.events.items()
+        },
+    )
 
 
 def _is_unit(component: Component, prices: Prices) -> bool:

@@ -58,3 +58,5 @@ class Component:
     """
     dequantizes: bool = field(default=False, kw_only=True)
     """All that it does is to apply scales and zero points, or to decode operands: reports sum it up."""
+    copies: int = field(default=1, kw_only=True)
+    """Instances that do everything together, among ``count``: an event is counted once and costs the energy of all."""

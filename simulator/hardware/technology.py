@@ -361,6 +361,7 @@ def _identity(component: Component) -> object:
         component.name,
         component.kind,
         component.count,
+        component.copies,
         tuple(sorted(component.params.items())),
         tuple((p.name, p.kind, tuple(sorted(p.params.items())), p.count) for p in component.parts),
         tuple((event, tuple(sorted(parts.items()))) for event, parts in component.events.items()),

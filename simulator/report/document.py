@@ -103,6 +103,7 @@ def _component(priced: PricedComponent) -> dict[str, Any]:
         "component": priced.name,
         "kind": priced.kind,
         "count": priced.count,
+        "copies": priced.copies,
         "quality": priced.quality,
         "area_um2": priced.area_um2 if priced.silicon else None,
         "leakage_nw": priced.leakage_nw if priced.silicon else None,

@@ -57,7 +57,8 @@ def _lines(report: Mapping[str, Any]) -> list[str]:
 
 def _component(component: Mapping[str, Any], sources: dict[str, int]) -> list[str]:
     count = component["count"]
-    head = f"{component['component']} ({component['kind']}, {count:,} instance{'s' if count != 1 else ''})"
+    together = f", {component['copies']:,} at each event" if component["copies"] != 1 else ""
+    head = f"{component['component']} ({component['kind']}, {count:,} instance{'s' if count != 1 else ''}{together})"
     if component["area_um2"] is None:
         lines = [head, "  area and standby power: outside the model"]
     else:

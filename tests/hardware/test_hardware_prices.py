@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -226,6 +227,16 @@ def test_price_is_the_product_of_its_listed_constants() -> None:
     for event, caused in priced.events.items():
         energy = sum(times * energies[key] for key, times in caused.items())
         assert energy == pytest.approx(priced.energy_pj[event], rel=1e-12)
+
+
+def test_an_event_of_copies_that_work_together_costs_the_energy_of_all() -> None:
+    technology = load_technology()
+    one, both = (technology.price(replace(INT8_INT4_PE, copies=copies)) for copies in (1, 2))
+    assert both.area_um2 == one.area_um2
+    assert both.leakage_nw == one.leakage_nw
+    for event, energy in one.energy_pj.items():
+        assert both.energy_pj[event] == 2 * energy
+        assert both.events[event] == {part: 2 * times for part, times in one.events[event].items()}
 
 
 def test_a_component_is_priced_once() -> None:
