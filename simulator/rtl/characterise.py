@@ -16,7 +16,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -129,7 +129,7 @@ class Characteriser:
                 time_limit_s=self.settings.time_limit_s,
                 short_liberty=short,
             )
-        network = Network(netlist, self.cells, self.conditions)
+        network = Network(netlist, self.cells, self.conditions_of(unit))
         prove(unit, network)
         return Figures(
             unit=unit.name,
@@ -145,17 +145,22 @@ class Characteriser:
             energy={stimulus: measure(unit, network, stimulus) for stimulus in unit.stimuli},
         )
 
-    def source(self, figures: Figures) -> str:
+    def conditions_of(self, unit: Unit) -> Conditions:
+        """Under which it is measured."""
+        return self.conditions if unit.has_output_load else replace(self.conditions, output_load_ff=0.0)
+
+    def source(self, unit: Unit, figures: Figures) -> str:
         """Where the figures of a unit come from, precisely enough to obtain them again."""
         names = (
             f"{self.known.technology} ({self.known.licence})" if self.known else ", ".join(self.library.files)
         )
         clock = "relaxed" if figures.target_ghz is None else f"{figures.target_ghz:g} GHz"
         without = f"; without {', '.join(self.settings.dont_use)}" if self.settings.dont_use else ""
+        conditions = self.conditions_of(unit)
         return (
             f"simulator characterize: {names} at {self.library.corner}, Liberty SHA-256 {self.library.sha256[:12]}; "
             f"{tools()}; target {clock}; RTL {figures.rtl_sha256[:12]}; "
-            f"slew {self.conditions.input_slew_ps:g} ps, output load {self.conditions.output_load_ff:g} fF, "
+            f"slew {conditions.input_slew_ps:g} ps, output load {conditions.output_load_ff:g} fF, "
             f"no wires{without}"
         )
 
@@ -201,7 +206,7 @@ class Characteriser:
                     "vdd": f"{self.library.vdd:g}",
                     "temperature_c": f"{self.library.temperature_c:g}",
                     "quality": "synthesised",
-                    "source": self.source(figures),
+                    "source": self.source(unit, figures),
                     "note": f"{unit.name}: {note}",
                 }
 
