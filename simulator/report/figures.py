@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from importlib import import_module
 from typing import TYPE_CHECKING
 
 from simulator.errors import InputError
@@ -11,6 +13,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 COLUMNS = ("machine", "block", "cycles", "energy_pj", "sqnr_db")
+EQUAL_AREA_COLUMNS = ("machine", "technology", "phase", "cycles", "energy_pj")
 MARKERS = "osD^vP*X<>hd"
 HUES = (*range(0, 20, 2), *range(1, 20, 2))
 """Of matplotlib's tab20: the ten strong colours first."""
@@ -22,15 +25,11 @@ def network_figure(table: pd.DataFrame) -> Figure:
     ``table`` has a row a machine and block: ``machine``, ``block`` (in the network's order, the last one ``output``,
     with the totals), ``cycles``, ``energy_pj``, ``sqnr_db``. Raises InputError: matplotlib or a column is missing.
     """
-    try:
-        from matplotlib import colormaps
-        from matplotlib.figure import Figure
-        from matplotlib.ticker import EngFormatter
-    except ImportError:
-        raise InputError("figures need matplotlib", allowed="pip install matplotlib") from None
-    missing = [column for column in COLUMNS if column not in table]
-    if missing:
-        raise InputError("the table lacks a column", value=missing[0], allowed=", ".join(COLUMNS))
+    _check(table, COLUMNS)
+    from matplotlib import colormaps
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import EngFormatter
+
     figure = Figure(figsize=(12, 4.2), layout="constrained")
     by_layer, by_cycles, by_energy = figure.subplots(1, 3, width_ratios=(1.5, 1, 1))
     for index, (machine, rows) in enumerate(table.groupby("machine", sort=False)):
@@ -52,3 +51,49 @@ def network_figure(table: pd.DataFrame) -> Figure:
         axes.grid(alpha=0.3)
     figure.legend(*by_layer.get_legend_handles_labels(), loc="outside right center", fontsize="small")
     return figure
+
+
+def equal_area_figure(table: pd.DataFrame) -> Figure:
+    """Time and energy of machines of equal area, against the first machine, one bar a technology.
+
+    ``table`` has a row a machine, technology and phase: ``machine``, ``technology``, ``phase``, ``cycles``,
+    ``energy_pj``; machines in the order in which they are drawn, from the top. Raises InputError: matplotlib or a
+    column is missing.
+    """
+    _check(table, EQUAL_AREA_COLUMNS)
+    from matplotlib.figure import Figure
+
+    machines = list(dict.fromkeys(table["machine"]))
+    technologies, phases = (list(dict.fromkeys(table[column])) for column in ("technology", "phase"))
+    figure = Figure(figsize=(12, 1.5 + 0.33 * len(machines)), layout="constrained")
+    panels = figure.subplots(1, 2 * len(phases), sharey=True, squeeze=False)[0]
+    height = 0.8 / len(technologies)
+    for index, (phase, quantity, what) in enumerate(
+        (phase, *quantity) for phase in phases for quantity in (("cycles", "time"), ("energy_pj", "energy"))
+    ):
+        axes = panels[index]
+        for place, technology in enumerate(technologies):
+            rows = table[(table["technology"] == technology) & (table["phase"] == phase)].set_index("machine")
+            ratios = rows[quantity] / rows[quantity][machines[0]]
+            at = [machines.index(machine) + (place + 0.5) * height - 0.4 for machine in ratios.index]
+            bars = axes.barh(at, ratios, height, color=f"C{place}", label=technology)
+            axes.bar_label(bars, fmt="%.2f", padding=2, fontsize=7)
+        axes.axvline(1, color="black", linewidth=0.8)
+        axes.set(title=f"{phase}: {what}", xlabel=f"{what} / {what} of {machines[0]}")
+        axes.margins(x=0.18)
+        axes.grid(axis="x", alpha=0.3)
+    panels[0].set_yticks(range(len(machines)), machines)
+    panels[0].invert_yaxis()
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=len(technologies))
+    return figure
+
+
+def _check(table: pd.DataFrame, columns: Sequence[str]) -> None:
+    """Raises InputError: matplotlib or a column is missing."""
+    try:
+        import_module("matplotlib")
+    except ImportError:
+        raise InputError("figures need matplotlib", allowed="pip install matplotlib") from None
+    missing = [column for column in columns if column not in table]
+    if missing:
+        raise InputError("the table lacks a column", value=missing[0], allowed=", ".join(columns))

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from simulator.errors import InputError
-from simulator.report.figures import network_figure
+from simulator.report.figures import equal_area_figure, network_figure
 
 TABLE = pd.DataFrame(
     [
@@ -44,3 +44,34 @@ def test_what_is_missing_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     with pytest.raises(InputError, match="pip install matplotlib"):
         network_figure(TABLE)
+
+
+RACE = pd.DataFrame(
+    [
+        (machine, technology, phase, cycles * (1 + place), 10.0 * cycles / (1 + place))
+        for place, technology in enumerate(("asap7", "sg13g2"))
+        for phase in ("prefill", "decode")
+        for machine, cycles in (("INT8", 8), ("FP8", 12), ("NVFP4", 6))
+    ],
+    columns=["machine", "technology", "phase", "cycles", "energy_pj"],
+)
+
+
+def test_a_race_is_drawn_against_its_first_machine():
+    figure = equal_area_figure(RACE)
+    assert [axes.get_title() for axes in figure.axes] == [
+        "prefill: time",
+        "prefill: energy",
+        "decode: time",
+        "decode: energy",
+    ]
+    for axes in figure.axes:
+        assert [container.get_label() for container in axes.containers] == ["asap7", "sg13g2"]
+        for bars in axes.containers:
+            assert [bar.get_width() for bar in bars] == [1, 1.5, 0.75]
+    assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == ["INT8", "FP8", "NVFP4"]
+
+
+def test_a_race_without_a_column_is_refused():
+    with pytest.raises(InputError, match=r"lacks a column \(found 'phase'\)"):
+        equal_area_figure(RACE.drop(columns="phase"))
