@@ -21,24 +21,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from simulator.errors import InputError
 from simulator.formats import Format, QuantizedTensor
 from simulator.formats.element import Element
-from simulator.hardware.structure import Component, Part
-from simulator.pe.arithmetic import FP32
+from simulator.hardware.structure import Component
 from simulator.pe.base import pair_name
-from simulator.pe.elements import element_format
+from simulator.pe.lut_structure import components, cut_places, elements
 from simulator.pe.protocol import Pair, Side, Stationary, Timing
 from simulator.pe.table_function import Arithmetic, TableFunction
 from simulator.pe.table_pe import TABLE_FLOATS, TablePE
-from simulator.pe.tables import generator_additions, plain_table_additions
-from simulator.units import ceil_div
-
-Uses = dict[tuple[str, str], int]
+from simulator.pe.tables import generator_additions, odd_planes, plain_table_additions
 
 
 class LutPE(TablePE):
@@ -52,8 +48,37 @@ class LutPE(TablePE):
     precompute: Literal["fused", "unfused"] = "fused"
     """unfused: an operation of the vector unit makes the tables before the array starts. fused: with the operation
     before, in whose time it is hidden."""
-    pipeline_stages: Annotated[int, Field(ge=1, le=2)] = 1
-    """2: a register between the multiplexers and the adders."""
+    pipeline_stages: Annotated[int, Field(ge=1, le=4)] = 1
+    """Ranks of registers in a PE, the accumulator's among them: 2 has one between the tables and the adder of planes, 3
+    one behind the sum of the planes, too, 4 (INT8 tables) one behind the multiplication by the scale."""
+
+    @model_validator(mode="after")
+    def _stages_exist(self) -> Self:
+        most = 1 + len(cut_places(self))
+        if self.pipeline_stages > most:
+            raise InputError(
+                "more stages than the PE of these tables and weights has",
+                key="pipeline_stages",
+                value=self.pipeline_stages,
+                allowed=f"1 to {most}",
+            )
+        return self
+
+    @property
+    def most_planes(self) -> int:
+        """Bits of the widest weights."""
+        return max(odd_planes(element) or 1 for element in elements(self.weights))
+
+    @property
+    def stored(self) -> str:
+        """What the tables hold: exact sums of integers, int8 with a scale, fp16 or fp32."""
+        held = {self.arithmetic(element) for element in elements(self.activations)}
+        return " ".join(sorted(self.float_tables if kind == "float" else kind for kind in held))
+
+    @property
+    def first_plane(self) -> Literal["lowest", "highest"]:
+        """Planes of floats are added one by one, the lowest first; the sum of integers is doubled between two."""
+        return "lowest" if self.stored == self.float_tables else "highest"
 
     @property
     def entries(self) -> int:
@@ -113,133 +138,21 @@ class LutPE(TablePE):
         doubled: bool,
         pairs: Sequence[Pair],
     ) -> tuple[Component, ...]:
-        """Tables where activations enter, keys where weights do, and PEs of multiplexers that share both.
-
-        A PE negates what it reads (a multiplexer between entry and complement; the 1 is the carry into the next adder),
-        adds the tables' values in a tree, adds planes to twice the sum of those above them, the highest first, and adds
-        that sum to its accumulator. With tables of floats that are not quantized it has neither: a plane's exponent is
-        raised by its weight and it goes into the accumulator itself.
-        """
-        weights = [element_format(name).element for name in self.weights]
-        activations = [element_format(name).element for name in self.activations]
-        planes = max(map(self.planes, weights))
-        arithmetics = {self.arithmetic(element) for element in activations}
-        entry = max(map(self.entry_bits, activations))
-        copies = ceil_div(weight_lines, self.columns_per_table)
-        table_parts = [Part("entries", "register", {"bits": entry}, copies * self.tables * self.entries)]
-        if "int8" in arithmetics:
-            table_parts.append(Part("scale", "register", {"bits": FP32.bits}, copies))
-        circuits = self._circuits(arithmetics, entry, max(map(self.sum_bits, activations)), planes)
-        pe_parts = [part for part, _ in circuits]
-        copies_of_sum = 2 if doubled and stationary == "outputs" else 1
-        pe_parts += [
-            self.partial_adder(),
-            Part("accumulator", "register", {"bits": self.accumulator_bits}, copies_of_sum),
-        ]
-        clocked = [part for part in pe_parts if part.kind == "register"]
-        table_events: dict[str, Mapping[tuple[str, str], int]] = {}
-        key_parts = [Part("keys", "register", {"bits": max(element.bits for element in weights)}, self.lanes)]
-        key_events: dict[str, Mapping[tuple[str, str], int]] = {}
-        pe_events: dict[str, Mapping[tuple[str, str], int]] = {
-            "idle": {(part.name, "clock"): part.count for part in clocked}
-        }
-        for name, (weight, activation) in {pair_name(pair): pair for pair in pairs}.items():
-            made, step = self._step(name, weight.element, activation.element)
-            pe_parts += made
-            pe_events[f"step {name}"] = step
-            bits = {"bits": self.entry_bits(activation.element)}
-            table_parts.append(Part(f"entries {name}", "register", bits, 0))
-            table_events[f"load {name}"] = {(f"entries {name}", "write"): copies * self.entries}
-            if self.arithmetic(activation.element) == "int8":
-                table_events[f"scale {name}"] = {("scale", "write"): copies}
-            key_parts.append(Part(f"keys {name}", "register", {"bits": weight.element.bits}, 0))
-            key_events[f"load {name}"] = {(f"keys {name}", "write"): 1}
-        structural: dict[str, int | str] = {
-            "weights": " ".join(self.weights),
-            "activations": " ".join(self.activations),
-            "accumulator": self.accumulator,
-            "lanes": self.lanes,
-            "table_inputs": self.table_inputs,
-            "copies": copies,
-            "reinterpret": int(self.reinterpret),
-            "table_quantization": self.table_quantization,
-            "float_tables": self.float_tables,
-            "pipeline_stages": self.pipeline_stages,
-            "doubled": int(doubled),
-        }
-        return (
-            Component(
-                "pe", self.family, structural, weight_lines * activation_lines, tuple(pe_parts), pe_events
-            ),
-            Component(
-                "table",
-                f"{self.family}_table",
-                structural,
-                activation_lines,
-                tuple(table_parts),
-                table_events,
-            ),
-            Component("keys", f"{self.family}_keys", structural, weight_lines, tuple(key_parts), key_events),
+        """Tables where activations enter, keys where weights do, and PEs of multiplexers that share both."""
+        return components(
+            self,
+            weight_lines=weight_lines,
+            activation_lines=activation_lines,
+            stationary=stationary,
+            doubled=doubled,
+            pairs=pairs,
         )
-
-    def _circuits(
-        self, arithmetics: set[Arithmetic], entry: int, total: int, planes: int
-    ) -> list[tuple[Part, bool]]:
-        """What stands in a PE before its accumulator, and whether it works every cycle or once a step. ``entry``,
-        ``total``: bits of what is read, and of the sum over the tables."""
-        floats, integers = "float" in arithmetics, bool(arithmetics - {"float"})
-        choices = 2 ** (self.table_inputs - self.reinterpret)
-        signed = entry if integers else 1
-        every: list[Part] = []
-        if choices > 1:
-            every.append(Part("select", "multiplexer", {"inputs": choices, "bits": entry}, self.tables))
-        if self.reinterpret:
-            every.append(Part("negate", "multiplexer", {"inputs": 2, "bits": signed}, self.tables))
-        if self.tables > 1:
-            every.append(Part("tree", "int_adder", {"bits": total}, self.tables - 1))
-            if floats:
-                every.append(Part("align", "shifter", {"bits": total}, self.tables))
-        if not self.reinterpret:
-            every.append(Part("negate", "multiplexer", {"inputs": 2, "bits": total if integers else 1}))
-        if self.pipeline_stages > 1:
-            every.append(Part("pipeline", "register", {"bits": total}))
-        once: list[Part] = []
-        if integers:
-            every.append(Part("plane_adder", "int_adder", {"bits": total + planes}))
-            every.append(Part("plane_sum", "register", {"bits": total + planes}))
-        if floats:
-            every.append(Part("plane_exponent", "int_adder", {"bits": self.sums.exponent_bits}))
-        if "int8" in arithmetics:
-            once.append(
-                Part(
-                    "scale_multiplier", "int_multiplier", {"a_bits": FP32.precision, "b_bits": total + planes}
-                )
-            )
-        return [(part, True) for part in every] + [(part, False) for part in once]
-
-    def _step(self, name: str, weights: Element, activations: Element) -> tuple[list[Part], Uses]:
-        """What a step of a pair does, and the parts that do it at the width of the pair."""
-        arithmetic, planes = self.arithmetic(activations), self.planes(weights)
-        circuits = self._circuits(
-            {arithmetic}, self.entry_bits(activations), self.sum_bits(activations), planes
-        )
-        parts, step = [], {}
-        for part, every_plane in circuits:
-            narrow = Part(f"{part.name} {name}", part.kind, part.params, 0)
-            event = "write" if part.kind == "register" else "operate"
-            parts.append(narrow)
-            step[narrow.name, event] = part.count * (planes if every_plane else 1)
-        sums = planes if arithmetic == "float" else 1
-        step["accumulate", "operate"] = step["accumulator", "write"] = sums
-        if planes > sums:
-            step["accumulator", "clock"] = planes - sums
-        return parts, step
 
     def activity(
         self, weights: Format, activations: Format, *, stationary: Stationary
     ) -> Mapping[str, Mapping[tuple[str, str], int | Fraction]]:
         """Keys are loaded as weights enter, a table for every `table_inputs` activations, scales for every step."""
-        name = pair_name((weights, activations))
+        name, weight = pair_name((weights, activations)), weights.element.name
         loads: dict[tuple[str, str], int | Fraction] = {
             ("table", f"load {name}"): Fraction(1, self.table_inputs)
         }
@@ -248,7 +161,7 @@ class LutPE(TablePE):
         return {
             "step": {("pe", f"step {name}"): 1},
             "idle": {("pe", "idle"): 1},
-            "weight": {("keys", f"load {name}"): 1},
+            "weight": {("keys", f"load {weight}"): 1},
             "activation": loads,
         }
 

@@ -57,16 +57,14 @@ class TableFunction:
     ) -> Integers:
         """Accumulators (..., 1) after one step on operands (..., lanes)."""
         to = self.sums.float_format
-        if self.arithmetic == "exact":
-            entries = self._table(activations.astype(np.int64))
+        if self.arithmetic != "float":
+            entries, factors = self.stored(activations)
             totals = self._over_planes(self._read(entries, weights))
             if to is None:
                 return wrap(state + totals[..., None], self.sums.bits)
             addends = [reals_of(totals, self.activation_exponent + self.weight_exponent)]
-        elif self.arithmetic == "int8":
-            codes, factors = quantized(self._float_table(activations))
-            totals = self._over_planes(self._read(codes, weights))
-            addends = [np.ldexp(totals * factors.astype(np.float64), self.weight_exponent)]
+            if factors is not None:
+                addends = [np.ldexp(totals * factors.astype(np.float64), self.weight_exponent)]
         else:
             planes = self.float_planes(activations, weights)
             addends = [np.ldexp(plane, self.weight_exponent + i) for i, plane in enumerate(planes)]
@@ -88,13 +86,22 @@ class TableFunction:
 
     def float_planes(self, activations: Integers, weights: Integers) -> Sums:
         """(planes, ...) sums over the tables of floats of a step."""
-        entries = self._float_table(activations).astype(np.float64)
+        return self._read(self.stored(activations)[0], weights)
+
+    def stored(self, activations: Integers) -> tuple[Sums, npt.NDArray[np.float32] | None]:
+        """What the tables of a step hold, (..., tables, choices), and the scale of tables quantized to INT8, (...).
+
+        Integers, or float64 values of `table_float`. Raises InputError: overflow.
+        """
+        if self.arithmetic == "exact":
+            return self._table(activations.astype(np.int64)), None
+        if self.arithmetic == "int8":
+            return quantized(self._float_table(activations))
         try:
-            stored = round_reals(entries, self.table_float)
+            return round_reals(self._float_table(activations).astype(np.float64), self.table_float), None
         except InputError as error:
             problem = f"a sum of activations overflows the {self.table_float.name} entries of tables"
             raise InputError(problem, allowed=error.allowed) from error
-        return self._read(stored, weights)
 
     def _float_table(self, activations: Integers) -> npt.NDArray[np.float32]:
         """Tables of floats as the FP32 adders give them. Raises InputError: overflow."""
