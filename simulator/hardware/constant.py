@@ -10,6 +10,7 @@ from simulator.errors import InputError
 from simulator.hardware.kinds import KINDS, Growth
 from simulator.hardware.structure import Param
 from simulator.hardware.table import (
+    DELAY,
     ENERGY,
     UNITS,
     CostRow,
@@ -93,29 +94,30 @@ def exact(
 def curve(
     table: CostTable, kind: str, params: Mapping[str, Param], quantity: str, event: str = ""
 ) -> Constant | None:
-    """The constant read off the growth curve of ``kind`` through the nearest points; None without points.
+    """The constant read off the points of ``kind`` that are nearest; None without points.
 
-    Between two points the curve joins these two. Below the lowest and above the highest point the curve of
-    the nearest two is continued, and the formula says so. Quality: ``estimated``; a whole number of
-    identical single bits (register) is no estimate.
+    Of a kind with ``axes`` straight lines join the two sizes on either side along each. Else, and beyond such points,
+    the growth curve over its size joins the nearest two; of several points of one size the one most alike counts.
+    Below the lowest and above the highest the curve is continued, and the formula says so. Quality: ``fitted`` between
+    synthesised or compiled points, otherwise ``estimated``; a whole number of identical single bits (register) is no
+    estimate.
     """
     growth = KINDS[kind].growth if kind in KINDS else None
-    if growth is None:
+    if growth is None or quantity == DELAY:
         return None
-    rows = table.select(kind, quantity, event).values()
-    points = sorted(((growth.size(_widths(row.params)), row) for row in rows), key=lambda point: point[0])
+    rows = tuple(table.select(kind, quantity, event).values())
     key = param_key(kind, params)
+    on_axes = _on_axes(rows, growth.axes, kind, key)
+    if on_axes is not None:
+        return on_axes
+    points = _most_alike(rows, growth, key)
     size = growth.size(_widths(key))
-    if growth.curve == "proportional":
+    if growth.curve == "proportional" and len(points) < 2:
         return _proportional(points, growth, size, kind, key)
     if len(points) < 2:
         return None
     low, high = _neighbours([at for at, _ in points], size)
     (x0, row0), (x1, row1) = points[low], points[high]
-    if x0 == x1:
-        raise InputError(
-            f"{kind}: two points of the same size {x0:g} ({growth.formula}) give no curve", file=row1.origin
-        )
     y0, y1 = row0.value, row1.value
     if growth.curve == "power":
         exponent = math.log(y1 / y0) / math.log(x1 / x0)
@@ -123,21 +125,91 @@ def curve(
         how = f"{y0:g} * ({size:g}/{x0:g})^{exponent:.4f}"
         name = "power law"
     else:
-        slope = (y1 - y0) / (x1 - x0)
-        value = y0 + slope * (size - x0)
-        how = f"{y0:g} + {slope:.6g} * ({size:g} - {x0:g})"
+        value, how = _between(x0, y0, x1, y1, size)
         name = "line"
     if not value > 0:
         raise InputError(
             f"{kind}: {name} through {row0.origin} and {row1.origin} is not above zero at {param_text(key)}",
             allowed="add a row for this width to a cost table",
         )
-    where = "" if x0 <= size <= x1 else f", continued {'below' if size < x0 else 'above'} the nearest point"
+    inside = x0 <= size <= x1
+    where = "" if inside else f", continued {'below' if size < x0 else 'above'} the nearest point"
     formula = (
         f"{name} in s = {growth.formula} through {param_text(row0.params)} ({y0:g}) and "
         f"{param_text(row1.params)} ({y1:g}){where}: {how} = {value:.6g} {UNITS[quantity]}"
     )
-    return from_rows((row0, row1), kind, key, value, formula, "estimated")
+    return from_rows((row0, row1), kind, key, value, formula, _read_off((row0, row1), inside))
+
+
+def _read_off(rows: tuple[CostRow, ...], inside: bool) -> str:
+    """Quality of what lies between rows."""
+    measured = all(row.quality in ("synthesised", "compiled") for row in rows)
+    return "fitted" if inside and measured else "estimated"
+
+
+def _between(x0: float, y0: float, x1: float, y1: float, x: float) -> tuple[float, str]:
+    slope = (y1 - y0) / (x1 - x0)
+    return y0 + slope * (x - x0), f"{y0:g} + {slope:.6g} * ({x:g} - {x0:g})"
+
+
+def _most_alike(rows: tuple[CostRow, ...], growth: Growth, key: ParamKey) -> list[tuple[float, CostRow]]:
+    """(size, row), ascending, one of each size: the one whose parameters have the nearest ratios to those asked for."""
+    wanted = _widths(key)
+
+    def unlike(row: CostRow) -> float:
+        return sum(abs(math.log(value / wanted[name])) for name, value in _widths(row.params).items())
+
+    found: dict[float, CostRow] = {}
+    for row in sorted(rows, key=unlike):
+        found.setdefault(growth.size(_widths(row.params)), row)
+    return sorted(found.items(), key=lambda point: point[0])
+
+
+def _on_axes(
+    rows: tuple[CostRow, ...], axes: tuple[str, ...], kind: str, key: ParamKey
+) -> Constant | None:
+    """Between four points, first along one axis, then along the other; None where they do not surround ``key``."""
+    if not axes:
+        return None
+    first, second = axes
+    grid: dict[int, dict[int, CostRow]] = {}
+    for row in rows:
+        widths = _widths(row.params)
+        places = [(widths[first], widths[second])]
+        places += [places[0][::-1]] if KINDS[kind].commutative else []
+        for x, y in places:
+            grid.setdefault(y, {})[x] = row
+    x, y = (_widths(key)[name] for name in axes)
+    lines = {at: near for at, line in grid.items() if (near := _around(line, x)) is not None}
+    ends = _around(lines, y)
+    if ends is None:
+        return None
+    used: list[CostRow] = []
+    told, values = [], []
+    for at in ends:
+        (x0, x1), line = lines[at], grid[at]
+        used += [line[x0], line[x1]]
+        value, how = line[x0].value, f"{line[x0].value:g}"
+        if x0 != x1:
+            value, how = _between(x0, line[x0].value, x1, line[x1].value, x)
+        values.append(value)
+        told.append(f"at {second}={at}: {how} = {value:.6g}")
+    value = values[0]
+    if ends[0] != ends[1]:
+        value, how = _between(ends[0], values[0], ends[1], values[1], y)
+        told.append(f"between: {how} = {value:.6g}")
+    rows_used = tuple({row.origin: row for row in used}.values())
+    points = ", ".join(f"{param_text(row.params)} ({row.value:g})" for row in rows_used)
+    unit = UNITS[rows_used[0].quantity]
+    formula = f"lines in {first}, then in {second}, through {points}: {'; '.join(dict.fromkeys(told))} {unit}"
+    return from_rows(rows_used, kind, key, value, formula, _read_off(rows_used, True))
+
+
+def _around(places: Mapping[int, object], at: int) -> tuple[int, int] | None:
+    """The nearest places on either side, twice the same where it is one of them; None beyond the last."""
+    if not places or not min(places) <= at <= max(places):
+        return None
+    return max(place for place in places if place <= at), min(place for place in places if place >= at)
 
 
 def _proportional(
@@ -145,9 +217,7 @@ def _proportional(
 ) -> Constant | None:
     if not points:
         return None
-    # From the nearest tabulated size at or below: a table with several widths is used as far as it goes.
-    below = [point for point in points if point[0] <= size] or points[:1]
-    at, row = below[-1]
+    ((at, row),) = points
     if at <= 0 or size <= 0:
         raise InputError(f"{kind}: size {growth.formula} is 0, which gives no curve", file=row.origin)
     value = row.value * size / at

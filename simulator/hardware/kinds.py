@@ -1,7 +1,8 @@
 """The circuits that cost tables may price: their parameters, events, and growth with width.
 
 A table holds points (an 8 x 8 and a 32 x 32 multiplier). Any other width is read off a curve through the two
-nearest points. Which curve is a property of the circuit, not of a technology, so it stands here:
+nearest points; of multipliers and multiplexers, where a table surrounds a width by points, off lines in one parameter
+and then in the other. Which curve is a property of the circuit, not of a technology, so it stands here:
 
 =============== ============================= ========================================= =============
 kind            parameters                    size                                      curve
@@ -40,12 +41,15 @@ from simulator.hardware.structure import Param
 
 @dataclass(frozen=True)
 class Growth:
-    """Cost as a curve over ``size``: through two points, or proportional to one."""
+    """Cost as a curve over ``size`` through the nearest two points."""
 
     curve: Literal["power", "line", "proportional"]
+    """``proportional``: a line, through nothing at size 0 where there is one point only."""
     formula: str
     """The size in words of the parameters, as reports print it."""
     size: Callable[[Mapping[str, int]], float]
+    axes: tuple[str, ...] = ()
+    """Two parameters in each of which cost is a line while the other stays: points that surround are joined so."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +78,7 @@ KINDS: dict[str, Kind] = {
     "int_multiplier": Kind(
         ("a_bits", "b_bits"),
         _OPERATE,
-        Growth("power", "a_bits*b_bits", lambda p: p["a_bits"] * p["b_bits"]),
+        Growth("power", "a_bits*b_bits", lambda p: p["a_bits"] * p["b_bits"], ("a_bits", "b_bits")),
         commutative=True,
     ),
     "int_adder": Kind(("bits",), _OPERATE, Growth("line", "bits", lambda p: p["bits"])),
@@ -104,14 +108,27 @@ KINDS: dict[str, Kind] = {
     "multiplexer": Kind(
         ("inputs", "bits"),
         _OPERATE,
-        Growth("proportional", "(inputs-1)*bits", lambda p: (p["inputs"] - 1) * p["bits"]),
+        Growth(
+            "proportional", "(inputs-1)*bits", lambda p: (p["inputs"] - 1) * p["bits"], ("inputs", "bits")
+        ),
     ),
     "sram": Kind(("bytes", "width_bits"), ("read", "write"), optional=("banks", "ports")),
     "sram_macro": Kind(("words", "width_bits", "ports", "cell"), ("read", "write")),
+    "sram_reference": Kind(("words", "width_bits", "ports"), ("read", "write")),
+    "register_file": Kind(("words", "width_bits"), ("read", "write")),
+    "wire": Kind(
+        ("bits", "length_um"),
+        ("transfer",),
+        Growth("proportional", "bits*length_um", lambda p: p["bits"] * p["length_um"]),
+        silicon=False,
+    ),
     "dram": Kind(("device",), ("read_bit", "write_bit"), silicon=False),
 }
 """``register``: "write" stores ``bits`` new bits, "clock" is a clock edge that stores nothing new. ``sram``
-is a memory as an accelerator sees it, ``sram_macro`` one compiled macro, of which memories are built.
+is a memory as an accelerator sees it, ``sram_macro`` one compiled macro, of which memories are built,
+``sram_reference`` a macro of the process itself, by which macros of another node are scaled (see ``sram_scaling``).
+``register_file`` has a port that reads and one that writes (see ``register_file``). ``wire``: "transfer" moves ``bits``
+of random data over ``length_um``.
 """
 
 TEXT_PARAMS = ("ports", "cell", "device")
