@@ -1,7 +1,7 @@
 """Multiplying and adding two floats of one format, each with one rounding to nearest even.
 
-Subnormal operands and results are exact, as in `fused_add`. Infinities, NaN and overflow are not handled: every code is a
-finite number, and results must be too. A zero that is the difference of equal numbers is positive.
+Subnormal operands and results are exact, as in `fused_add`. Infinities, NaN and overflow are not handled: every code is
+a finite number, and results must be too. A zero that is the difference of equal numbers is positive.
 """
 
 from __future__ import annotations

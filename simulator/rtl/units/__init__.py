@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from simulator.errors import InputError, nearest
 from simulator.rtl.unit import Unit
-from simulator.rtl.units import dot
+from simulator.rtl.units import dot, lmul, part
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,11 @@ class Family:
     """Names of the units that tables hold unless others are asked for."""
 
 
-FAMILIES = (Family(("mac", "dot"), dot.unit_of_name, dot.DEFAULT),)
+FAMILIES = (
+    Family(("mac", "dot"), dot.unit_of_name, dot.DEFAULT),
+    Family(("lmul",), lmul.unit_of_name, lmul.DEFAULT),
+    Family(("part",), part.unit_of_name, part.DEFAULT),
+)
 
 
 def unit_of_name(name: str) -> Unit:
@@ -36,4 +40,5 @@ def unit_of_name(name: str) -> Unit:
 
 def default_units() -> tuple[Unit, ...]:
     """What tables are made of unless units are named."""
-    return tuple(unit_of_name(name) for family in FAMILIES for name in family.default.split())
+    names = (name for family in FAMILIES for name in family.default.split())
+    return tuple(unit_of_name(name) for name in dict.fromkeys(names))

@@ -2,7 +2,8 @@
 
 They price what is not synthesised whole, as the sum of its parts in the same library. Between bare ports, without
 registers: area and leakage are those of the gates, and "operate" is what an operation spends in them and at their input
-pins, glitches included, all operands arriving at once; what its outputs drive is the next part's. The one with a register is the register itself.
+pins, glitches included, all operands arriving at once; what the outputs drive is the next part's. The one with a
+register is the register itself.
 
 =============== ====================================================================== ===================
 kind            circuit                                                                name
@@ -32,7 +33,7 @@ from typing import Any
 import numpy as np
 
 from simulator.errors import InputError, nearest
-from simulator.formats.element import Element, decode, minifloat
+from simulator.formats.element import Element, Floats, decode, minifloat
 from simulator.hardware.kinds import KINDS
 from simulator.hardware.structure import Component
 from simulator.pe.arithmetic import BinaryFloat, round_to_float
@@ -146,9 +147,7 @@ class PartUnit(Unit):
                 break
             for codes in operands:
                 codes[over] = _float_codes(self.element, stimulus, rng, int(over.sum()))
-        return {
-            port: port_bits(codes, self.element.bits) for port, codes in zip("ab", operands, strict=True)
-        }
+        return {port: port_bits(codes, self.element.bits) for port, codes in zip("ab", operands, strict=True)}
 
     @property
     def element(self) -> Element:
@@ -291,21 +290,23 @@ def _float_codes(element: Element, stimulus: str, rng: np.random.Generator, cycl
         one = ((1 << (element.exponent_bits - 1)) - 1) << element.mantissa_bits
         normal = 1 << element.mantissa_bits
         corners = [0, 1, normal - 1, normal, normal + 1, one - 1, one, one + 1, top // 2, top - 1, top]
-        return rng.choice(corners, cycles) | rng.integers(0, 2, cycles) << sign
+        chosen: Codes = rng.choice(corners, cycles) | rng.integers(0, 2, cycles) << sign
+        return chosen
     if element.bits <= 16 or stimulus != "gaussian":
         return element_codes(element, stimulus, rng, (cycles,))
     codes = element_codes(minifloat(8, 23, "ieee", "fp32"), stimulus, rng, (cycles,))
     return codes >> (23 - element.mantissa_bits)
 
 
-def _decode(element: Element, codes: Codes) -> np.ndarray[Any, np.dtype[np.float64]]:
+def _decode(element: Element, codes: Codes) -> Floats:
     if element.bits <= 16:
         return decode(element, codes)
     magnitude = codes & ((1 << (element.bits - 1)) - 1)
     field, fraction = magnitude >> element.mantissa_bits, magnitude & ((1 << element.mantissa_bits) - 1)
     significand = fraction + (np.minimum(field, 1) << element.mantissa_bits)
     values = np.ldexp(significand.astype(np.float64), np.maximum(field, 1) - 1 + element.quantum_exponent)
-    return np.where(codes >> (element.bits - 1), -values, values)
+    signed: Floats = np.where(codes >> (element.bits - 1), -values, values)
+    return signed
 
 
 def _integer(to: BinaryFloat, code: int) -> int:
@@ -328,6 +329,7 @@ def unit_of_name(name: str) -> PartUnit:
     _, kind, size = fields
     if kind not in PART_KINDS:
         raise InputError("no such part", key="--unit", value=name, allowed=nearest(kind, PART_KINDS))
+    sizes: tuple[int, ...]
     if kind in _FLOATING:
         found = re.fullmatch("e([2-8])m([1-9]|1[0-9]|2[0-3])", size)
         sizes = (int(found[1]), int(found[2]) + 1) if found else ()
@@ -338,10 +340,32 @@ def unit_of_name(name: str) -> PartUnit:
         words = " ".join(KINDS[kind].params)
         raise InputError(f"sizes of a part: {words}", key="--unit", value=name, allowed=FORM)
     if kind == "register" and sizes != (1,):
-        raise InputError("registers of many bits are many of one", key="--unit", value=name, allowed="part-register-1")
+        raise InputError(
+            "registers of many bits are many of one", key="--unit", value=name, allowed="part-register-1"
+        )
     if (kind == "multiplexer" and sizes[0] < 2) or (kind == "shifter" and sizes[0] < 2):
         raise InputError(f"a {kind} of one is a wire", key="--unit", value=name, allowed="2 and more")
     if kind == "int_multiplier" and sizes[0] < sizes[1]:
         swapped = f"part-{kind}-{sizes[1]}x{sizes[0]}"
         raise InputError("not how the unit is called", key="--unit", value=name, allowed=swapped)
     return RegisterUnit(kind, sizes) if kind == "register" else PartUnit(kind, sizes)
+
+
+def _default() -> str:
+    """Of every kind so many widths that those between them lie on lines (see docs/rtl.md)."""
+    factors = (1, 2, 3, 4, 6, 8, 11, 16, 24, 32)
+    sizes = {
+        "register": ["1"],
+        "int_adder": [*range(1, 9), 10, 12, 16, 20, 24, 32, 48, 64, 96],
+        "comparator": [*range(1, 9), 12, 16, 24, 32, 64],
+        "shifter": [2, 3, 4, 6, 8, 11, 14, 16, 20, 24, 32, 44, 64, 96],
+        "multiplexer": [f"{n}x{bits}" for n in (2, 3, 4, 5, 8, 16, 32, 64) for bits in (1, 8, 32)]
+        + ["2x256"],
+        "int_multiplier": [f"{a}x{b}" for a in factors for b in factors if a >= b],
+    }
+    floats = ["e2m1", "e2m3", "e3m2", "e4m3", "e5m2", "e5m3", "e5m10", "e8m7", "e8m10", "e8m13", "e8m23"]
+    sizes |= dict.fromkeys(_FLOATING, floats)
+    return " ".join(f"part-{kind}-{size}" for kind, found in sizes.items() for size in found)
+
+
+DEFAULT = _default()

@@ -1,4 +1,4 @@
-"""The hardware of a part, in Amaranth: operands at the ports of the names of `PartUnit.port_widths`, the result at ``out``.
+"""The hardware of a part, in Amaranth: operands at the ports of `PartUnit.port_widths`, the result at ``out``.
 
 All but the register are gates alone; the clock is there because every unit has one.
 """
@@ -53,9 +53,10 @@ class PartModule(Elaboratable):  # type: ignore[misc]
             return shift_right(m, a, others[0])
         if kind == "multiplexer":
             return select(m, self._operands[:-1], self._operands[-1])
+        exponent_bits, precision = sizes
         if kind == "fp_multiplier":
-            return multiply_floats(m, *sizes, a, others[0], self._adder)
-        return add_floats(m, *sizes, a, others[0])
+            return multiply_floats(m, exponent_bits, precision, a, others[0], self._adder)
+        return add_floats(m, exponent_bits, precision, a, others[0])
 
 
 def select(m: Module, words: Sequence[Value], choice: Value) -> Value:
