@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from simulator.cli.characterize import app
+from simulator.cli.memories import app
 from simulator.cli.usage import UsageError, in_one_line
 from simulator.errors import InputError, one_line
 

@@ -12,7 +12,7 @@ paper prints them.
 
 The paper has no factor for leakage. Ours is an assumption: the leakage current per area stays, so leakage
 goes with area and supply voltage; the quality of a scaled leakage is ``estimated``. The factors were
-measured on logic; SRAM shrinks less than they say.
+measured on logic; how memories of another node come to a process is in ``sram_scaling``.
 """
 
 from __future__ import annotations
@@ -30,6 +30,9 @@ _TABLES = Path(__file__).parent / "tables"
 LOWEST_VDD = 0.5
 HIGHEST_VDD = 1.2
 """Below 65 nm the polynomials hold between these; a node whose nominal supply is higher goes up to that."""
+
+
+KEPT_LEAKAGE = "leakage current per area kept (assumption; the scaling tables have none)"
 
 
 @dataclass(frozen=True)
@@ -66,6 +69,17 @@ class Scaling:
         """Supply of the target in V."""
         return polynomials()[self.to_nm, device].nominal_vdd if self.vdd is None else self.vdd
 
+    def wire_factor(self, from_vdd: float) -> tuple[float, str]:
+        """The same for the energy of a wire of given length: half C V^2 with the capacitance per length kept, which
+        hardly changes from node to node (Keckler et al., IEEE Micro 31(5), 2011)."""
+        to_vdd = self.target_vdd("hp")
+        factor = (to_vdd / from_vdd) ** 2
+        nodes = f"{self.from_nm:g} to {self.to_nm:g} nm"
+        return (
+            factor,
+            f"scaled {nodes}, {from_vdd:g} to {to_vdd:g} V, capacitance of wires kept: x {factor:.4g}",
+        )
+
     def factor(self, quantity: str, device: str, from_vdd: float) -> tuple[float, str]:
         """(multiplier, how it was obtained) for a circuit of ``device`` whose value holds at ``from_vdd``."""
         to_vdd = self.target_vdd(device)
@@ -76,8 +90,7 @@ class Scaling:
             return area, f"scaled {nodes} ({paper}, area table): x {area:g}"
         if quantity == LEAKAGE:
             factor = to_vdd / from_vdd * area
-            how = "leakage current per area kept (assumption; the scaling tables have none)"
-            return factor, f"scaled {nodes}, {from_vdd:g} to {to_vdd:g} V, {how}: x {factor:.4g}"
+            return factor, f"scaled {nodes}, {from_vdd:g} to {to_vdd:g} V, {KEPT_LEAKAGE}: x {factor:.4g}"
         check_vdd(self.from_nm, device, from_vdd)
         source, target = polynomials()[self.from_nm, device], polynomials()[self.to_nm, device]
         if quantity == ENERGY:

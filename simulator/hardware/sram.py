@@ -8,7 +8,7 @@ designers build it, and the report says which of these steps were taken:
 2. A bank deeper than the deepest tabulated macro is several equal macros on top of each other; an access
    goes to one.
 3. A macro shallower or narrower than the smallest tabulated one is that smallest one: the rest of it is paid
-   and unused. Quality ``estimated``.
+   and unused. Quality ``estimated``. Where a register file of flops is smaller, a technology takes that instead.
 4. A macro between tabulated ones is interpolated between its two neighbours in words and its two in width,
    each as a straight line on logarithmic axes. Quality ``fitted``.
 
@@ -26,7 +26,7 @@ from dataclasses import dataclass
 from simulator.errors import InputError
 from simulator.hardware.constant import Constant, from_rows
 from simulator.hardware.structure import Param
-from simulator.hardware.table import DELAY, ENERGY, UNITS, CostRow, CostTable, ParamKey
+from simulator.hardware.table import AREA, DELAY, ENERGY, UNITS, CostRow, CostTable, ParamKey
 from simulator.units import BITS_PER_BYTE
 
 PORTS = ("1rw", "1r1w")
@@ -52,12 +52,8 @@ def memory_constant(
     table: CostTable, params: Mapping[str, Param], quantity: str, event: str = ""
 ) -> Constant | None:
     """One quantity of a memory; None where the table has no macros with these ports."""
-    memory = _with_defaults(params)
-    macros = {
-        (int(dict(key)["words"]), int(dict(key)["width_bits"])): row
-        for key, row in table.select("sram_macro", quantity, event).items()
-        if dict(key)["ports"] == memory["ports"]
-    }
+    memory = with_defaults(params)
+    macros = _macros(table, memory, quantity, event)
     if not macros:
         return None
     build = plan(memory, macros)
@@ -75,7 +71,31 @@ def memory_constant(
     return from_rows(rows, "sram", key, value * max(count, 1), "; ".join(steps), quality)
 
 
-def _with_defaults(params: Mapping[str, Param]) -> dict[str, Param]:
+def register_file(table: CostTable, params: Mapping[str, Param]) -> dict[str, Param] | None:
+    """The register file that one bank could be, where it is shallower or narrower than the smallest macro."""
+    memory = with_defaults(params)
+    macros = _macros(table, memory, AREA, "")
+    if not macros or not plan(memory, macros).padded:
+        return None
+    width = int(memory["width_bits"])
+    return {
+        "words": math.ceil(int(memory["bytes"]) * BITS_PER_BYTE / int(memory["banks"]) / width),
+        "width_bits": width,
+    }
+
+
+def _macros(
+    table: CostTable, memory: Mapping[str, Param], quantity: str, event: str
+) -> dict[tuple[int, int], CostRow]:
+    """(words, width in bits) -> row, of all macros with the memory's ports."""
+    return {
+        (int(dict(key)["words"]), int(dict(key)["width_bits"])): row
+        for key, row in table.select("sram_macro", quantity, event).items()
+        if dict(key)["ports"] == memory["ports"]
+    }
+
+
+def with_defaults(params: Mapping[str, Param]) -> dict[str, Param]:
     """One bank and one read-write port, unless the memory says otherwise."""
     memory: dict[str, Param] = {"banks": 1, "ports": "1rw", **params}
     if memory["ports"] not in PORTS:

@@ -23,7 +23,7 @@ import csv
 import io
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -146,6 +146,15 @@ def read_table(path: Path) -> tuple[CostRow, ...]:
     if not rows:
         raise InputError("cost table has no rows", file=path)
     return rows
+
+
+def table_text(rows: Iterable[Mapping[str, str]]) -> str:
+    """Rows, each a text for every column, as the text of a cost table."""
+    out = io.StringIO(newline="")
+    writer = csv.DictWriter(out, COLUMNS, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return out.getvalue()
 
 
 def make_table(rows: tuple[CostRow, ...]) -> CostTable:

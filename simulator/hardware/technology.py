@@ -1,4 +1,4 @@
-"""A technology: cost tables under one name, at one node, on top of another technology or scaled from it."""
+"""A technology: cost tables under one name, at one node, on top of other technologies or scaled from them."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -15,11 +15,14 @@ from simulator.errors import InputError, nearest
 from simulator.hardware.constant import Constant, curve, describe, exact, from_rows
 from simulator.hardware.cost import PricedComponent, price
 from simulator.hardware.kinds import check_params
+from simulator.hardware.register_file import composed
 from simulator.hardware.scaling import Scaling
-from simulator.hardware.sram import memory_constant
+from simulator.hardware.sram import memory_constant, register_file, with_defaults
+from simulator.hardware.sram_scaling import scaled_by_references
 from simulator.hardware.structure import Component, Param
 from simulator.hardware.table import (
     AREA,
+    ENERGY,
     LEAKAGE,
     LEAKAGE_DENSITY,
     TARGET,
@@ -37,17 +40,23 @@ _ROOM = Path(__file__).parent
 DEFAULT_TECHNOLOGY = "published_45nm"
 
 
+class Base(NamedTuple):
+    """A technology below another, whose answers may be scaled."""
+
+    technology: Technology
+    scaling: Scaling | None
+
+
 @dataclass(frozen=True)
 class Technology:
-    """Where constants come from: the own table first, then the base, whose answer may be scaled."""
+    """Where constants come from: the own table first, then the bases in their order."""
 
     name: str
     description: str
     node_nm: float | None
     vdd: float | None
     table: CostTable | None = None
-    base: Technology | None = None
-    scaling: Scaling | None = None
+    bases: tuple[Base, ...] = ()
     _priced: dict[object, PricedComponent] = field(default_factory=dict, compare=False, repr=False)
 
     def price(self, component: Component, clock_ghz: float | None = None) -> PricedComponent:
@@ -68,7 +77,8 @@ class Technology:
             target = built.pop(TARGET, None)
             if target is not None and tuple(sorted(built.items())) == wanted:
                 found.append(target)
-        return found or (self.base.targets(kind, params) if self.base is not None else [])
+        below = (base.technology.targets(kind, params) for base in self.bases)
+        return found or next(filter(None, below), [])
 
     def constant(self, kind: str, params: Mapping[str, Param], quantity: str, event: str = "") -> Constant:
         """One constant with its provenance. Raises InputError where no table gives it."""
@@ -92,21 +102,59 @@ class Technology:
         return (f"{listed}; or " if listed else "") + f"a cost table of your own ({own})"
 
     def find(self, kind: str, params: Mapping[str, Param], quantity: str, event: str = "") -> Constant | None:
-        """One constant, or None: own exact row, own curve, then the base. InputError: unusable parameters."""
+        """One constant, or None: own exact row, own curve, then the bases. InputError: unusable parameters."""
         check_params(kind, params)
+        found = self._find(kind, params, quantity, event)
+        if kind == "register_file" and found is None:
+            return composed(params, quantity, event, self.find)
+        if kind == "sram" and found is not None and found.formula:
+            return self._smaller(found, params, quantity, event)
+        return found
+
+    def _find(self, kind: str, params: Mapping[str, Param], quantity: str, event: str) -> Constant | None:
         if self.table is not None:
             own = _from_table(self.table, kind, params, quantity, event)
             if own is not None:
                 return self._placed(own)
-            if kind == "sram" and any(row.kind == "sram_macro" for row in self.table.rows):
-                # Own macros replace the base's altogether: memories of one technology have one cell type.
-                return None
-        if self.base is None:
+        for technology, scaling in self.bases:
+            if kind == "sram" and self._has_macros():
+                break  # own macros replace those below altogether: memories of one technology have one cell type
+            below = technology._find(kind, params, quantity, event)
+            if below is not None:
+                return below if scaling is None else self._scaled(below, technology, scaling)
+            if kind == "sram" and technology._macro_table() is not None:
+                break
+        return None
+
+    def _has_macros(self) -> bool:
+        return self.table is not None and bool(self.table.select("sram_macro", AREA))
+
+    def _macro_table(self) -> CostTable | None:
+        """Where memories come from: the first table with macros."""
+        if self._has_macros():
+            return self.table
+        return next(filter(None, (base.technology._macro_table() for base in self.bases)), None)
+
+    def _smaller(
+        self, macro: Constant, params: Mapping[str, Param], quantity: str, event: str
+    ) -> Constant | None:
+        """``macro``, or, of a memory that is smaller than any macro, the register file if that is smaller still."""
+        table = self._macro_table()
+        file = None if table is None else register_file(table, params)
+        if file is None:
+            return macro
+        memory = with_defaults(params)
+        banks = int(memory["banks"])
+        area, compiled = self.find("register_file", file, AREA), self._find("sram", params, AREA, "")
+        if area is None or compiled is None or area.value * banks >= compiled.value:
+            return macro
+        found = self.find("register_file", file, quantity, event)
+        if found is None:
             return None
-        below = self.base.find(kind, params, quantity, event)
-        return (
-            below if below is None or self.scaling is None else self._scaled(below, self.base, self.scaling)
-        )
+        why = f"register files, smaller than macros of {compiled.value:.6g} um2; {found.formula}"
+        own = replace(found, kind="sram", params=param_key("sram", memory), formula=why)
+        count = 1 if quantity == ENERGY else banks
+        return own if count == 1 else own.times(count, f"x {count} banks", own.quality)
 
     def _placed(self, constant: Constant) -> Constant:
         """A constant of another node, which ``accepted_nodes_nm`` let in, says that it was not scaled."""
@@ -118,6 +166,11 @@ class Technology:
     def _scaled(self, constant: Constant, base: Technology, scaling: Scaling) -> Constant:
         if constant.node_nm is None:
             return constant
+        target_vdd = scaling.target_vdd(constant.device)
+        if constant.kind == "sram" and self.table is not None:
+            scaled = scaled_by_references(constant, self.table, base._find, target_vdd)
+            if scaled is not None:
+                return scaled
         from_vdd = constant.vdd or base.vdd
         if from_vdd is None:
             raise InputError(
@@ -125,14 +178,16 @@ class Technology:
                 file=constant.origins[0],
                 key="vdd",
             )
-        factor, how = scaling.factor(constant.quantity, constant.device, from_vdd)
+        if constant.kind == "wire":
+            factor, how = scaling.wire_factor(from_vdd)
+        else:
+            factor, how = scaling.factor(constant.quantity, constant.device, from_vdd)
         quality = "estimated" if constant.quantity == LEAKAGE else "scaled"
-        scaled = constant.times(factor, how, quality)
-        return replace(scaled, node_nm=self.node_nm, vdd=scaling.target_vdd(constant.device))
+        return replace(constant.times(factor, how, quality), node_nm=self.node_nm, vdd=target_vdd)
 
     def _rows(self) -> tuple[CostRow, ...]:
         own = self.table.rows if self.table is not None else ()
-        return own + (self.base._rows() if self.base is not None else ())
+        return own + tuple(row for base in self.bases for row in base.technology._rows())
 
 
 def _from_table(
@@ -174,10 +229,10 @@ class _File(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
 
     description: str = ""
-    base: str | None = None
-    """Name or path of a technology that answers what the own tables do not have."""
+    base: str | list[str] | None = None
+    """Name or path of a technology, or of several, that answer what the own tables do not have, the first that can."""
     scale_to_nm: int | None = Field(default=None, gt=0)
-    """Scale the base to this node (see ``scaling.py``)."""
+    """Scale each base to this node (see ``scaling.py``; of memories ``sram_scaling.py``)."""
     vdd: float | None = Field(default=None, gt=0)
     """Supply in V: of the own rows that do not say, and the target of scaling."""
     node_nm: float | None = Field(default=None, gt=0)
@@ -251,7 +306,7 @@ def _load_file(path: Path, above: tuple[Path, ...]) -> Technology:
         vdd = voltages.pop() if len(voltages) == 1 else None
         return Technology(
             name=path.stem,
-            description=_description(rows, None, None),
+            description=_description(rows, ()),
             node_nm=nodes[0] if nodes else None,
             vdd=vdd,
             table=make_table(rows),
@@ -274,24 +329,21 @@ def _build(
 
 
 def _compose(written: _File, name: str | None, folder: Path, above: tuple[Path, ...]) -> Technology:
-    if not written.tables and written.base is None:
+    names = [written.base] if isinstance(written.base, str) else written.base or []
+    if not written.tables and not names:
         raise InputError("a technology needs tables or a base", key="tables", allowed="tables, base, or both")
-    base = None if written.base is None else _load(written.base, folder, above)
-    scaling = None
-    if written.scale_to_nm is not None:
-        if base is None or base.node_nm is None:
-            raise InputError("needs a base with a node", key="scale_to_nm", value=written.scale_to_nm)
-        if base.scaling is not None:
-            raise InputError("the base is scaled already", key="base", value=base.name)
-        scaling = Scaling(base.node_nm, written.scale_to_nm, written.vdd)
+    bases = tuple(_base(_load(each, folder, above), written) for each in names)
     rows = tuple(row for table in written.tables for row in read_table(folder / table))
-    below = scaling.to_nm if scaling is not None else base.node_nm if base is not None else None
+    below = _node_below(bases)
     if written.node_nm is not None and below is not None and written.node_nm != below:
         raise InputError(
             "differs from the node of the base", key="node_nm", value=written.node_nm, allowed=f"{below:g}"
         )
     node = below or written.node_nm or _only_node(rows)
-    if written.vdd is not None and scaling is None and not written.tables:
+    scaled = bool(bases) and written.scale_to_nm is not None
+    if written.scale_to_nm is not None and not bases:
+        raise InputError("needs a base with a node", key="scale_to_nm", value=written.scale_to_nm)
+    if written.vdd is not None and not scaled and not written.tables:
         raise InputError("a supply is for scaling or for own tables", key="vdd", value=written.vdd)
     allowed = {node, *written.accepted_nodes_nm}
     for row in rows:
@@ -304,19 +356,39 @@ def _compose(written: _File, name: str | None, folder: Path, above: tuple[Path, 
                 allowed="list it under accepted_nodes_nm to use it unscaled",
             )
     vdd = written.vdd
-    if scaling is not None:
-        vdd = scaling.target_vdd("hp")
-    elif vdd is None and base is not None:
-        vdd = base.vdd
+    if bases and (vdd is None or bases[0].scaling is not None):
+        first = bases[0]
+        vdd = first.technology.vdd if first.scaling is None else first.scaling.target_vdd("hp")
     return Technology(
-        name=name or _name(written, base),
-        description=written.description or _description(rows, base, scaling),
+        name=name or _name(written, bases),
+        description=written.description or _description(rows, bases),
         node_nm=node,
         vdd=vdd,
         table=make_table(rows) if rows else None,
-        base=base,
-        scaling=scaling,
+        bases=bases,
     )
+
+
+def _base(technology: Technology, written: _File) -> Base:
+    if written.scale_to_nm is None:
+        return Base(technology, None)
+    if technology.node_nm is None:
+        raise InputError("needs a base with a node", key="scale_to_nm", value=written.scale_to_nm)
+    if any(base.scaling is not None for base in technology.bases):
+        raise InputError("the base is scaled already", key="base", value=technology.name)
+    return Base(technology, Scaling(technology.node_nm, written.scale_to_nm, written.vdd))
+
+
+def _node_below(bases: tuple[Base, ...]) -> float | None:
+    """The node of the bases after scaling; None without one."""
+    nodes = {base.scaling.to_nm if base.scaling is not None else base.technology.node_nm for base in bases}
+    nodes.discard(None)
+    if len(nodes) > 1:
+        listed = ", ".join(_nm(node) for node in sorted(node for node in nodes if node is not None))
+        raise InputError(
+            "the bases are of several nodes", key="base", value=listed, allowed="one, or scale_to_nm"
+        )
+    return nodes.pop() if nodes else None
 
 
 def _only_node(rows: tuple[CostRow, ...]) -> float | None:
@@ -325,8 +397,8 @@ def _only_node(rows: tuple[CostRow, ...]) -> float | None:
     return nodes.pop() if len(nodes) == 1 else None
 
 
-def _name(written: _File, base: Technology | None) -> str:
-    name = base.name if base is not None else ""
+def _name(written: _File, bases: tuple[Base, ...]) -> str:
+    name = "+".join(base.technology.name for base in bases)
     if written.scale_to_nm is not None:
         name += f"@{written.scale_to_nm}nm"
         if written.vdd is not None:
@@ -334,8 +406,8 @@ def _name(written: _File, base: Technology | None) -> str:
     return "+".join([*filter(None, [name]), *(Path(table).stem for table in written.tables)])
 
 
-def _description(rows: tuple[CostRow, ...], base: Technology | None, scaling: Scaling | None) -> str:
-    """What reports say of a technology that does not describe itself: nodes, memory cells, sources, base."""
+def _description(rows: tuple[CostRow, ...], bases: tuple[Base, ...]) -> str:
+    """What reports say of a technology that does not describe itself: nodes, memory cells, sources, bases."""
     said = []
     if rows:
         nodes = sorted({row.node_nm for row in rows if row.node_nm is not None})
@@ -343,11 +415,12 @@ def _description(rows: tuple[CostRow, ...], base: Technology | None, scaling: Sc
         files = dict.fromkeys(row.origin.rpartition(":")[0] for row in rows)
         at = f" ({', '.join(map(_nm, nodes))})" if nodes else ""
         said.append(f"Rows of {', '.join(files)}{at}" + "".join(f"; SRAM {cell}" for cell in cells) + ".")
-    if base is not None and scaling is not None:
-        how = f"{_nm(scaling.from_nm)} to {_nm(scaling.to_nm)} after Stillmaker & Baas 2017"
-        said.append(f"Scaled from {how}, DRAM excepted: {base.description}")
-    elif base is not None:
-        said.append(base.description)
+    for technology, scaling in bases:
+        if scaling is None:
+            said.append(technology.description)
+        else:
+            how = f"{_nm(scaling.from_nm)} to {_nm(scaling.to_nm)} after Stillmaker & Baas 2017"
+            said.append(f"Scaled from {how}, DRAM excepted: {technology.description}")
     return " ".join(said)
 
 

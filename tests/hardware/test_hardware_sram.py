@@ -61,7 +61,7 @@ def test_memory_above_the_largest_macro_is_stacked_and_an_access_goes_to_one() -
 
 
 def test_memory_shallower_than_the_smallest_macro_pays_for_all_of_it() -> None:
-    smallest, memory = sram(bytes=2048, width_bits=512), sram(bytes=512, width_bits=512)
+    smallest, memory = sram(bytes=2048, width_bits=512), sram(bytes=1536, width_bits=512)
     assert memory.area_um2 == smallest.area_um2
     assert memory.energy_pj == smallest.energy_pj
     assert memory.quality == "estimated"
@@ -88,7 +88,7 @@ def test_memory_between_two_macros_is_their_geometric_interpolation() -> None:
     assert len(middle.constants[0].constant.origins) == 2
 
 
-@given(st.integers(128 * 4, 1 << 22), st.integers(16, 512), st.sampled_from(["1rw", "1r1w"]))
+@given(st.integers(2048, 1 << 22), st.integers(16, 512), st.sampled_from(["1rw", "1r1w"]))
 @settings(deadline=None)
 def test_any_memory_lies_between_its_neighbouring_macros(size: int, width: int, ports: str) -> None:
     memory = sram(bytes=size, width_bits=width, ports=ports)
@@ -108,10 +108,17 @@ def test_two_ports_cost_more_than_one(log_size: int, width: int) -> None:
     assert two.leakage_nw > one.leakage_nw
 
 
-@given(st.integers(1 << 10, 1 << 26), st.integers(1, 4096), st.integers(1, 16))
+@given(
+    st.sampled_from(["published_45nm", "asap7", "sg13g2"]),
+    st.integers(1, 1 << 26),
+    st.integers(1, 4096),
+    st.integers(1, 16),
+    st.sampled_from(["1rw", "1r1w"]),
+)
 @settings(deadline=None)
-def test_every_size_has_a_price(size: int, width: int, banks: int) -> None:
-    memory = sram(bytes=size, width_bits=width, banks=banks)
+def test_every_size_has_a_price(technology: str, size: int, width: int, banks: int, ports: str) -> None:
+    params = {"bytes": size, "width_bits": width, "banks": banks, "ports": ports}
+    memory = load_technology(technology).price(Component("buffer", "sram", params))
     assert min(memory.area_um2, memory.leakage_nw, *memory.energy_pj.values()) > 0
 
 
