@@ -27,25 +27,7 @@ TABLES = Path(__file__).parents[2] / "simulator" / "hardware" / "tables"
 # What CACTI 7 wrote for 1024 words of 64 bits, one read-write port, 32 nm, itrs-lstp, 300 K.
 OUTPUT = (Path(__file__).parent / "data" / "cacti_output.csv").read_text()
 
-# A program with CACTI's interface: it reads the size from the file that it is given and appends a line of results.
-PROGRAM = f"""#!{sys.executable}
-import sys, pathlib
-infile = pathlib.Path(sys.argv[sys.argv.index("-infile") + 1])
-asked = infile.read_text()
-size = int(asked.split("-size (bytes) ")[1].split()[0])
-pathlib.Path("runs").open("a").write(f"{{size}}\\n")
-if size == 64:
-    print("ERROR: no valid tag organizations found")
-    sys.exit(1)
-print("---------- CACTI (version 7.0 of a test), Uniform Cache Access SRAM Model ----------")
-out = pathlib.Path(f"{{infile}}.out")
-head = "Tech node (nm), Access time (ns), Dynamic read energy (nJ), Dynamic write energy (nJ), "
-head += "Standby leakage per bank(mW), Area (mm2), "
-if not out.exists():
-    out.write_text(head + "\\n")
-with out.open("a") as file:
-    file.write(f"32, 0.5, {{size}}e-6, {{2 * size}}e-6, {{size}}e-9, {{size}}e-6,\\n")
-"""
+PROGRAM = Path(__file__).parent / "data" / "cacti_program.py"
 
 
 @pytest.fixture
@@ -55,7 +37,7 @@ def program(tmp_path: Path) -> Path:
     (folder / "tech_params" / "32nm.dat").write_text("-Vth (V) 0.2 0.5 0.2 0.4 1\n-Vdd (V) 0.9 1 0.6 1 1\n")
     (folder / "tech_params" / "28nm.dat").write_text("nothing\n")
     binary = folder / "cacti"
-    binary.write_text(PROGRAM)
+    binary.write_text(f"#!{sys.executable}\n{PROGRAM.read_text()}")
     binary.chmod(binary.stat().st_mode | stat.S_IXUSR)
     return binary
 

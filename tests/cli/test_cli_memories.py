@@ -1,0 +1,91 @@
+"""`simulator memories`: a table that `technology` names, or one message and nothing half-written."""
+
+from __future__ import annotations
+
+import stat
+import sys
+from pathlib import Path
+
+import pytest
+from cli_runs import refused, simulator
+
+from simulator.hardware import Component, load_technology
+
+PROGRAM = Path(__file__).parents[1] / "hardware" / "data" / "cacti_program.py"
+
+
+@pytest.fixture
+def cacti(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A program with CACTI's interface; the test works in a folder of its own."""
+    binary = tmp_path / "program" / "cacti"
+    (binary.parent / "tech_params").mkdir(parents=True)
+    (binary.parent / "tech_params" / "45nm.dat").write_text("-Vdd (V) 1 1.1 0.7 1.1 1.1\n")
+    binary.write_text(f"#!{sys.executable}\n{PROGRAM.read_text()}")
+    binary.chmod(binary.stat().st_mode | stat.S_IXUSR)
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    return binary
+
+
+def test_the_table_prices_memories(cacti: Path) -> None:
+    words = [
+        "--cacti",
+        cacti,
+        "--node-nm",
+        45,
+        "--cell",
+        "itrs-lop",
+        "--temperature-k",
+        350,
+        "--ports",
+        "1rw",
+    ]
+    sizes = ["--width-bits", 32, "--width-bits", 64, "--words", 128, "--words", 256]
+    assert simulator("memories", *words, *sizes, "--jobs", 2, "-o", "mine.csv") == (0, "", "")
+    assert [path.name for path in Path().iterdir()] == ["mine.csv"]
+    technology = load_technology("mine.csv")
+    assert "SRAM itrs-lop at 0.7 V and 76.85 C" in technology.description
+    memory = technology.price(Component("b", "sram", {"bytes": 1024, "width_bits": 64}))
+    assert memory.area_um2 == pytest.approx(1024)
+    assert memory.energy_pj == pytest.approx({"read": 1.024, "write": 2.048})
+    assert memory.quality == "compiled"
+    with_logic = load_technology({"base": ["mine.csv", "published_45nm"]})
+    assert (
+        with_logic.price(Component("b", "sram", {"bytes": 1024, "width_bits": 64})).area_um2
+        == memory.area_um2
+    )
+
+
+def test_what_cannot_be_made_is_one_message_and_no_table(cacti: Path) -> None:
+    good = ["memories", "--cacti", cacti, "--node-nm", 45]
+    for words, message in (
+        (["memories", "--node-nm", 45, "-o", "t.csv"], "memories --cacti: this option is missing"),
+        (
+            [*good[:3], "--node-nm", 130, "-o", "t.csv"],
+            "not a node of CACTI's (found 130.0); allowed: 22 to 90",
+        ),
+        ([*good, "--cell", "sram", "-o", "t.csv"], "allowed: itrs-hp, itrs-lstp, itrs-lop"),
+        ([*good, "--ports", "2rw", "-o", "t.csv"], "allowed: 1rw, 1r1w"),
+        ([*good, "--jobs", 0, "-o", "t.csv"], "--jobs: must be at least 1"),
+        ([*good, "-o", "t.txt"], "allowed: a .csv file"),
+        ([*good, "-o", "nowhere/t.csv"], "no such folder"),
+        (
+            ["memories", "--cacti", "gone", "--node-nm", 45, "-o", "t.csv"],
+            "gone: --cacti: CACTI is not there",
+        ),
+        (
+            [*good, "--words", 64, "--width-bits", 8, "-o", "t.csv"],
+            "CACTI gives no results: ERROR: no valid tag",
+        ),
+    ):
+        assert message in refused(*words)
+        assert not list(Path().glob("*.csv"))
+
+
+def test_a_run_that_failed_goes_on_where_it_was(cacti: Path) -> None:
+    words = ["--cacti", cacti, "--node-nm", 45, "--ports", "1rw", "--width-bits", 8, "--words", 32]
+    refused("memories", *words, "--words", 64, "-o", "t.csv")
+    assert Path("t.partial").is_dir()
+    assert simulator("memories", *words, "-o", "t.csv").code == 0
+    assert (cacti.parent / "runs").read_text().split() == ["32", "64"]
+    assert not Path("t.partial").exists()
