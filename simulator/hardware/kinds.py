@@ -17,6 +17,7 @@ register        bits                          bits                              
 comparator      bits                          bits                                      proportional
 shifter         bits                          bits * log2(bits)                         proportional
 multiplexer     inputs, bits                  (inputs - 1) * bits                       proportional
+wire            bits, length_um               bits * length_um                          proportional
 =============== ============================= ========================================= =============
 
 ``significand_bits`` includes the hidden bit: FP16 is (5, 11), FP32 is (8, 24). An array multiplier has

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import doctest
 import math
+import os
 import re
 from pathlib import Path
 
 import pytest
 
 from simulator.hardware import QUALITIES, load_technology
+from simulator.hardware.cacti import Cacti, Macro, Settings
 from simulator.hardware.table import LEAKAGE_DENSITY, CostRow, param_text
 
+REAL = os.environ.get("SIMULATOR_CACTI")
 PAGE = (Path(__file__).parents[2] / "docs" / "cost.md").read_text(encoding="utf-8")
 
 
@@ -70,6 +73,41 @@ def test_quotients_beside_the_leakage_densities_are_their_values() -> None:
     for row in densities:
         leakage, area = re.search(r"([\d.]+) nW / ([\d.]+) um2", row.note).groups()
         assert row.value == pytest.approx(float(leakage) / float(area), rel=1e-6)
+
+
+QUANTITIES = {"area um2": "area_um2", "leakage nW": "leakage_nw", "access ps": "delay_ps"}
+
+
+def test_table_of_memories_compares_every_published_macro_with_ours() -> None:
+    page = {}
+    for technology, size, quantity, published, ours, ratio in table_under("`asap7` and `sg13g2`: memories"):
+        words, width = size.split(" x ")
+        memory = {"bytes": int(words) * int(width) // 8, "width_bits": int(width)}
+        event = quantity.removesuffix(" pJ") if quantity.endswith(" pJ") else ""
+        asked = (QUANTITIES.get(quantity, "energy_pj"), event)
+        found = load_technology(technology).constant("sram", memory, *asked)
+        assert float(ours) == pytest.approx(found.value, rel=5e-4)
+        assert float(ratio) == pytest.approx(found.value / float(published), abs=0.006)
+        page[technology, f"ports=1rw width_bits={width} words={words}", *asked] = float(published)
+    shipped = {
+        (technology, param_text(row.params), row.quantity, row.event): row.value
+        for technology in ("asap7", "sg13g2")
+        for row in load_technology(technology).table.rows
+        if row.kind == "sram_reference"
+    }
+    assert page == pytest.approx(shipped, rel=1e-5)
+
+
+@pytest.mark.skipif(not REAL, reason="SIMULATOR_CACTI names no CACTI binary")
+def test_table_of_cells_is_what_cacti_gives(tmp_path: Path) -> None:
+    section = PAGE.split("### Which cell\n", 1)[1].split("\n## ", 1)[0]
+    rows = re.findall(r"^\| (\d+) \| (\S+) \| (\S+) \| (\S+) \| (\S+) \|$", section, re.MULTILINE)
+    assert len(rows) == 6
+    for node, cell, read, leakage, access in rows:
+        got, _ = Cacti(Path(str(REAL))).run(Macro(1024, 64, "1rw"), Settings(float(node), cell), tmp_path)
+        assert (got.read_pj, got.leakage_nw / 1e3, got.access_ps) == pytest.approx(
+            (float(read), float(leakage), float(access)), rel=1e-3
+        )
 
 
 def test_dram_table_is_the_shipped_one() -> None:
