@@ -193,6 +193,11 @@ def test_units_are_listed_exactly(capsys):
             "alignment": "all products once, 22 bits below the largest exponent, 24 a product",
             "align_window": 22,
             "scales": "e8m0",
+            "scale_product_bits": None,
+            "operand_words": {
+                "weights": "floating, 1 layout in 8 bits",
+                "activations": "floating, 1 layout in 8 bits",
+            },
             "pipeline_cuts": ["tree", "align", "multiply"],
             "latency_cycles": 5,
             "stationary": "outputs",

@@ -47,9 +47,9 @@ def in_amaranth(unit, ports, adder=None, fast=False):
     return unit.read(seen)[unit.latency :]
 
 
-def simulated(unit, stream, adder=None):
+def simulated(unit, stream, adder=None, pair=None):
     """Accumulators after each cycle's operands but the last, as the PE's function writes them."""
-    return in_amaranth(unit, stream.ports(unit), adder)
+    return in_amaranth(unit, stream.ports(unit, pair), adder)
 
 
 def expected(unit, stream, pair=None):
@@ -116,6 +116,13 @@ UNITS = [
     "mac-fp8_e4m3-fixed48-ws-double",
     "dot2-fp8_e4m3-al22-fp32-cut2-double",
     "dot4-int8-int32-cut2-ws",
+    "mac-int4xfp16-fp32",
+    "mac-int8xfp8_e4m3-fixed48",
+    "mac-uint4xs5-int16",
+    "mac-uint4xint8-int32",
+    "dot4-uint4xfp8_e4m3-al20-fp32-cut3",
+    "dot2-s3xfp6_e3m2-fix-fp32",
+    "dot2-int8-uint4-int32-cut1",
 ]
 
 
@@ -138,14 +145,36 @@ def test_narrow_integers_use_the_wide_hardware():
     for pair in unit.pairs:
         stream = operands(unit, "uniform", 40, pair=pair)
         assert np.abs(stream.weights).max() <= 1 << (pair[0].element.bits - 1)
-        assert simulated(unit, stream) == expected(unit, stream, pair)
+        assert simulated(unit, stream, pair=pair) == expected(unit, stream, pair)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "mac-fp8_e4m3+fp8_e5m2-fp32",
+        "mac-int4+int8xfp8_e4m3+fp4_e2m1-fp32",
+        "mac-int8+int4xs14-int32-ws-double",
+        "dot2-fp8_e5m2+fp6_e3m2-fix-fp32-cut2",
+        "dot2-fp4_e2m1+int4-fix-fp8_e4m3-fp32",
+        "dot2-s7+s3-e8-fp32-cut1",
+        "dot2-int8+int4-uint4+uint6to6-int32-cut2",
+        "dot2-fp8_e4m3+fp6_e2m3+int8-al22-e8m0-fp32-cut4",
+        pytest.param("dot2-fp6_e2m3+fp4_e2m1+int8-fix-fp32", marks=pytest.mark.slow),
+        pytest.param("dot2-fp8_e4m3+fp8_e5m2+fp6_e3m2+int8+int4-al22-e8m0-fp32-cut4", marks=pytest.mark.slow),
+    ],
+)
+def test_formats_share_hardware(name):
+    unit = unit_of_name(name)
+    for pair in unit.pairs:
+        stream = operands(unit, "uniform", 16, seed=6, pair=pair)
+        assert simulated(unit, stream, INVERTING, pair) == expected(unit, stream, pair)
 
 
 def corner_codes(element, rng, shape):
     """Zeros of both signs, smallest, largest and middle magnitudes, both signs."""
     top = element.max_code
-    if element.kind == "int":
-        return rng.choice([0, 1, -1, top, -top, -top - 1, top // 2], shape)
+    if element.is_integer:
+        return rng.choice([0, 1, -1, top, -top, -top - (element.kind == "int"), top // 2], shape)
     magnitudes = [0, 1, (1 << element.mantissa_bits) - 1, 1 << element.mantissa_bits, top // 2, top]
     return rng.choice(magnitudes, shape) | rng.integers(0, 2, shape) << (element.bits - 1)
 
@@ -161,12 +190,17 @@ def corner_codes(element, rng, shape):
         "dot2-fp8_e4m3-al22-fp32",
         "dot2-fp6_e3m2-fix-fp32",
         "dot4-int8-int32",
+        "mac-s6xint8-int16",
+        "dot2-int8xfp8_e4m3-al12-fp32",
     ],
 )
 def test_hardware_equals_function_at_the_corners(name):
     unit = unit_of_name(name)
     rng = np.random.default_rng(5)
-    codes = [corner_codes(element, rng, (80, unit.lanes)) for element in (unit.activation, unit.weight)]
+    codes = [
+        corner_codes(element, rng, (80, unit.lanes))
+        for element in (unit.pairs[0][1].element, unit.pairs[0][0].element)
+    ]
     stream = Operands(*codes, np.arange(80) % 20 == 0)
     assert simulated(unit, stream, INVERTING) == expected(unit, stream)
 
@@ -176,7 +210,7 @@ def test_sums_cancel_exactly(name):
     """Every product comes back with the other sign a few cycles later: the sum returns to zero through all its bits."""
     unit = unit_of_name(name)
     forth = operands(unit, "gaussian", 8, seed=9)
-    sign = 1 << (unit.weight.bits - 1)
+    sign = 1 << (unit.words[0].bits - 1)
     weights = np.concatenate([forth.weights, forth.weights[::-1] ^ sign] * 3)
     activations = np.concatenate([forth.activations, forth.activations[::-1]] * 3)
     stream = Operands(activations, weights, np.arange(48) == 0)
@@ -313,11 +347,16 @@ def test_a_name_says_everything(unit):
         ("dot0-int8-int32", "not the name of a unit"),
         ("mac-int8xint8-int32", "allowed: mac-int8-int32"),
         ("mac-int8-int32-cut2", "pipeline cuts"),
-        ("mac-int8xfp8_e4m3-fp32", "no hardware description of this pair"),
+        ("mac-int8xbitmod_fp4-fp32", "no hardware description of this element"),
+        ("mac-int4+uint8xint8-int32", "integers of several kinds"),
+        ("mac-s7+s3-int32", "count in one unit"),
+        ("dot4-int8+fp8_e4m3-al8-fp32", "allowed: 12 or more"),
         ("mac-fp8_e4m3-int32", "an accumulator of integers"),
         ("dot4-int8-al8-fp32", "integers are not aligned"),
-        ("dot4-int8-e8m0-int32", "need a floating-point accumulator"),
-        ("dot4-int8-uint4-fp32", "scales of this unit"),
+        ("dot4-int8-e8m0-int32", "integer scales need an accumulator of integers, others one of floats"),
+        ("dot4-int8-uint4-fp32", "integer scales need an accumulator of integers"),
+        ("dot4-int8-uint4to9-int32", "to no more bits than the narrowest have"),
+        ("dot4-int8-bf16-fp32", "scales of this unit"),
         ("mac-int99-int32", "int99"),
     ],
 )

@@ -9,11 +9,12 @@ from __future__ import annotations
 import re
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from simulator.errors import InputError, nearest
 from simulator.formats import Format, get_format
-from simulator.formats.element import Element
+from simulator.formats.element import E8, E8M0, Element
 from simulator.hardware.structure import Component
 from simulator.pe import pe_model
 from simulator.pe.accumulator import Accumulator, accumulator
@@ -24,9 +25,13 @@ from simulator.rtl.cells import FullAdder
 from simulator.rtl.unit import Energy, Stream, Unit
 from simulator.rtl.units.dot_function import expected_sums, sums_of_codes
 from simulator.rtl.units.dot_operands import operands
+from simulator.rtl.units.dot_words import Word, words
 
-SCALES = ("e8m0", "fp8_e4m3")
-"""Scale formats that units multiply by."""
+SCALES = ("e8m0", "e8", "fp8_e4m3", "uint<n>")
+"""Scale formats that units multiply by; of unsigned integers several."""
+_POWERS_OF_TWO = {element.name: element for element in (E8M0, E8)}
+_IN_BLOCKS = " in blocks"
+"""What names of events have behind the pair where scales are applied inside (`simulator.pe.block_dot`)."""
 
 
 @dataclass(frozen=True)
@@ -34,15 +39,17 @@ class DotUnit(Unit):
     """One PE to be built and characterised."""
 
     weights: str
-    """Element format, as `simulator.pe.elements` names it; several integers with + between, the widest decides the
-    hardware: int8+int4."""
+    """Element format, as `simulator.pe.elements` names it; several with + between share the hardware as `dot_words`
+    says: int8+int4."""
     activations: str
     accumulator: str
     lanes: int = 1
     align_window: int | None = None
     """Bits kept below the largest exponent of the lanes' products; None: exact fixed point."""
     scale: str | None = None
-    """Format of both operands' block scales, applied to the sum of the lanes."""
+    """Format of both operands' block scales, applied to the sum of the lanes; of unsigned integers several with +."""
+    scale_product_bits: int | None = None
+    """Bits that are kept of a product of two integer scales; None: all."""
     cuts: int = 0
     """Ranks of registers through the data path; see `cut_places`."""
     stationary: Stationary = "outputs"
@@ -51,49 +58,84 @@ class DotUnit(Unit):
     """A second accumulator keeps a finished sum, or a second register the next stationary operand."""
 
     def __post_init__(self) -> None:
+        self._check_scales()
+        elements = [*self._elements(self.weights), *self._elements(self.activations)]
+        for name, element in zip(
+            [*self.weights.split("+"), *self.activations.split("+")], elements, strict=True
+        ):
+            if not (element.is_integer or element.kind == "float") or element.bits > 16:
+                raise InputError(
+                    "no hardware description of this element",
+                    value=name,
+                    allowed="integers, sign and magnitude, and floats of up to 16 bits",
+                )
+        for side in (self._elements(self.weights), self._elements(self.activations)):
+            kinds = {element.kind for element in side if element.is_integer}
+            if len(kinds) > 1:
+                raise InputError(
+                    "integers of several kinds share no hardware",
+                    value=f"{self.weights} x {self.activations}",
+                )
+        if self.scale is not None and self.stationary != "outputs":
+            raise InputError("scales need stationary outputs", key="stationary", value=self.stationary)
+        if self.align_window is not None:
+            self._check_window()
+        if self.held.integers_only and not self.is_integer:
+            raise InputError("an accumulator of integers", key="accumulator", value=self.accumulator)
+        if not self.is_floating_sum and any(bias for *_, bias in self.biases):
+            raise InputError(
+                "integers and fixed point count in one unit; these formats have several",
+                key="accumulator",
+                value=self.accumulator,
+                allowed="a floating-point accumulator",
+            )
         allowed = len(self.cut_places)
         if not 0 <= self.cuts <= allowed:
             raise InputError(
                 "pipeline cuts of this unit", key="cuts", value=self.cuts, allowed=f"0 to {allowed}"
             )
-        if self.scale is not None and self.scale not in SCALES:
+
+    def _check_scales(self) -> None:
+        integers = bool(re.fullmatch(r"uint[1-9][0-9]?(\+uint[1-9][0-9]?)*", self.scale or ""))
+        if self.scale is not None and not integers and self.scale not in SCALES:
             raise InputError(
                 "scales of this unit", key="scale", value=self.scale, allowed=nearest(self.scale, SCALES)
             )
-        if (self.scale is not None or self.align_window is not None) and self.held.float_format is None:
+        if self.scale_product_bits is not None and not (integers and self.dropped_bits[0] >= 0):
             raise InputError(
-                "scales and windows need a floating-point accumulator",
+                "products of integer scales are rounded, to no more bits than the narrowest have",
+                key="scale",
+                value=self.scale,
+            )
+        if self.scale is not None and integers == self.is_floating_sum:
+            raise InputError(
+                "integer scales need an accumulator of integers, others one of floats",
                 key="accumulator",
                 value=self.accumulator,
             )
-        for element in (self.weight, self.activation):
-            if element.kind not in ("int", "uint", "float") or element.kind != self.weight.kind:
-                raise InputError(
-                    "no hardware description of this pair of elements",
-                    value=f"{self.weights} x {self.activations}",
-                    allowed="two integers of one signedness, or two floats",
-                )
-            if element.kind == "float" and "+" in self.weights + self.activations:
-                raise InputError("floats share no hardware", value=f"{self.weights} x {self.activations}")
-        if self.stationary != "outputs" and self.scale is not None:
-            raise InputError("scales need stationary outputs", key="stationary", value=self.stationary)
-        if self.align_window is not None and self.is_integer:
+
+    def _check_window(self) -> None:
+        if not self.is_floating_sum:
+            raise InputError(
+                "windows need a floating-point accumulator", key="accumulator", value=self.accumulator
+            )
+        if self.is_integer:
             raise InputError("integers are not aligned", key="align_window", value=self.align_window)
-        if self.held.integers_only and not self.is_integer:
-            raise InputError("an accumulator of integers", key="accumulator", value=self.accumulator)
+        exact = [
+            w.element.significand_bits + a.element.significand_bits
+            for w, a in self.pairs
+            if w.element.is_integer and a.element.is_integer
+        ]
+        if (self.align_window or 0) < max(exact, default=0):
+            raise InputError(
+                "products of integers are exact",
+                key="align_window",
+                value=self.align_window,
+                allowed=f"{max(exact)} or more",
+            )
 
-    @property
-    def weight(self) -> Element:
-        return self._widest(self.weights)
-
-    @property
-    def activation(self) -> Element:
-        return self._widest(self.activations)
-
-    def _widest(self, names: str) -> Element:
-        return max(
-            (self.format_of(name).element for name in names.split("+")), key=lambda element: element.bits
-        )
+    def _elements(self, names: str) -> tuple[Element, ...]:
+        return tuple(self.format_of(name).element for name in names.split("+"))
 
     @property
     def pairs(self) -> list[Pair]:
@@ -107,41 +149,169 @@ class DotUnit(Unit):
             key=lambda pair: -pair[0].element.bits - pair[1].element.bits,
         )
 
-    def format_of(self, element: str) -> Format:
-        """A format with this element and the unit's scales, as the PE's ``function`` wants it."""
+    def format_of(self, element: str, scale: str | None = None) -> Format:
+        """A format with this element and the unit's scales (of several the first, or ``scale``), as the PE's
+        ``function`` wants it."""
         if self.scale is None:
             return element_format(element)
-        prefix = "mx" if self.scale == "e8m0" else "nv"
-        return get_format(prefix + element)
+        if self.scale in ("e8m0", "fp8_e4m3"):
+            return get_format(("mx" if self.scale == "e8m0" else "nv") + element)
+        scale_element = self.scale_element(scale or self.scale.split("+")[0])
+        name = f"{element} with scales of {scale_element.name}"
+        return Format(name, element_format(element).element, "group", 16, scale_element=scale_element)
+
+    @staticmethod
+    def scale_element(name: str) -> Element:
+        return _POWERS_OF_TWO.get(name) or element_format(name).element
+
+    def scale_pair(self, pair: Pair) -> Pair:
+        """The same with the scale formats that streams of this pair have: each pair another choice."""
+        names = (self.scale or "").split("+")
+        if len(names) == 1:
+            return pair
+        index = self.pairs.index(pair)
+        chosen = names[index % len(names)], names[index // len(names) % len(names)]
+        weight, activation = (
+            self.format_of(format.element.name, scale) for format, scale in zip(pair, chosen, strict=True)
+        )
+        return weight, activation
+
+    @cached_property
+    def words(self) -> tuple[Word, Word]:
+        """Of weights and activations."""
+        sides = self._elements(self.weights), self._elements(self.activations)
+        return words(*sides, exact=self.align_window is None)
+
+    @property
+    def biases(self) -> list[tuple[Pair, int]]:
+        """For each pair what its sums' last bit is worth more than that of the smallest, as an exponent."""
+        exponents = [
+            sum(word.exponent(format.element) for word, format in zip(self.words, pair, strict=True))
+            for pair in self.pairs
+        ]
+        return [(pair, own - min(exponents)) for pair, own in zip(self.pairs, exponents, strict=True)]
+
+    @property
+    def exponent(self) -> int:
+        """Of what the last bit of a product is worth, with the smallest exponent fields and no bias."""
+        weight, activation = self.pairs[0]
+        own = self.words[0].exponent(weight.element) + self.words[1].exponent(activation.element)
+        return own - self.biases[0][1]
 
     @property
     def held(self) -> Accumulator:
         return accumulator(self.accumulator)
 
     @property
+    def is_floating_sum(self) -> bool:
+        return self.held.float_format is not None
+
+    @property
     def is_integer(self) -> bool:
-        return self.weight.is_integer
+        return all(
+            element.is_integer
+            for names in (self.weights, self.activations)
+            for element in self._elements(names)
+        )
+
+    @property
+    def is_aligned(self) -> bool:
+        """Products have exponents of their own, which lanes and fixed point must agree on."""
+        return self.words[0].form == "floating"
+
+    @property
+    def fraction_bits(self) -> int:
+        """Below the leading ones' place of a product of significands."""
+        return sum(word.fraction_bits for word in self.words)
+
+    @property
+    def product_bits(self) -> int:
+        """Of a product of magnitudes or significands; two's complement has -2 times -2."""
+        if not self.is_aligned:
+            return (self.words[0].largest * self.words[1].largest).bit_length()
+        both = all(any(layout.kind == "int" for layout in word.layouts) for word in self.words)
+        return self.fraction_bits + 2 + both
+
+    @property
+    def term_bits(self) -> int:
+        """Of the magnitudes that the lanes' tree adds."""
+        if not self.is_aligned:
+            return self.product_bits
+        if self.align_window is not None:
+            return self.align_window + self.product_bits - self.fraction_bits
+        fields = (
+            sum(word.last_field(format.element) - 1 for word, format in zip(self.words, pair, strict=True))
+            for pair in self.pairs
+        )
+        return self.product_bits + max(fields)
+
+    @property
+    def sum_bits(self) -> int:
+        """Of the sum of the lanes, its sign included; unsigned integers have none."""
+        if self.is_aligned:
+            return self.term_bits + 1 + (self.lanes - 1).bit_length()
+        largest = self.lanes * self.words[0].largest * self.words[1].largest
+        return largest.bit_length() + self.is_signed
+
+    @property
+    def is_signed(self) -> bool:
+        return any(word.form != "unsigned" for word in self.words)
+
+    @property
+    def bias_bits(self) -> int:
+        return max(bias for _, bias in self.biases).bit_length()
+
+    @property
+    def scale_bits(self) -> int:
+        """Of a scale's port."""
+        return max(
+            (self.scale_element(name).bits for name in (self.scale or "").split("+") if name), default=0
+        )
+
+    @property
+    def dropped_bits(self) -> tuple[int, ...]:
+        """By which a product of the scales may be rounded off, of narrow to wide ones."""
+        if self.scale_product_bits is None:
+            return (0,)
+        widths = [self.scale_element(name).bits for name in (self.scale or "").split("+")]
+        return tuple(sorted({a + b - self.scale_product_bits for a in widths for b in widths}))
+
+    @property
+    def drop_bits(self) -> int:
+        """Of the port that says by how much more than the least a product of scales is rounded off."""
+        return (self.dropped_bits[-1] - self.dropped_bits[0]).bit_length()
+
+    def dropped(self, pair: Pair) -> int:
+        """Bits by which the product of a pair's scales is rounded off."""
+        if self.scale_product_bits is None:
+            return 0
+        bits = (format.scale_element.bits for format in self.scale_pair(pair) if format.scale_element)
+        return sum(bits) - self.scale_product_bits
 
     @property
     def cut_places(self) -> tuple[str, ...]:
         """Where the data path may be cut, in the order in which ``cuts`` takes them."""
-        floating = self.held.float_format is not None
         if self.lanes == 1:
-            return ("multiply",) if floating or self.is_integer else ("multiply", "align")
-        if self.is_integer:
-            return ("tree", "multiply") if floating else ("multiply", "tree")
-        exponent = () if self.align_window is None else ("exponent",)
-        return ("tree", "align", "multiply", *exponent)
+            return ("multiply", "align") if self.is_aligned and not self.is_floating_sum else ("multiply",)
+        if not self.is_aligned:
+            scale = () if self.scale in (None, *_POWERS_OF_TWO) else ("scale",)
+            return ("tree", *scale, "multiply") if self.is_floating_sum or scale else ("multiply", "tree")
+        return (
+            ("tree", "align", "multiply")
+            if self.align_window is None
+            else ("tree", "align", "exponent", "multiply")
+        )
 
     @property
     def name(self) -> str:
         """What commands and tables call it; `unit_of_name` reads it."""
         pair = self.weights if self.weights == self.activations else f"{self.weights}x{self.activations}"
         align = []
-        if not self.is_integer and self.held.float_format is not None and self.lanes > 1:
+        if not self.is_integer and self.is_floating_sum and self.lanes > 1:
             align = ["fix" if self.align_window is None else f"al{self.align_window}"]
         fields = ["mac" if self.lanes == 1 else f"dot{self.lanes}", pair, *align]
-        fields += [self.scale] if self.scale else []
+        rounded = "" if self.scale_product_bits is None else f"to{self.scale_product_bits}"
+        fields += [self.scale + rounded] if self.scale else []
         fields += [self.accumulator, *([f"cut{self.cuts}"] if self.cuts else [])]
         fields += [_FLOWS[self.stationary]] if self.stationary != "outputs" else []
         return "-".join([*fields, *(["double"] if self.doubled else [])])
@@ -162,18 +332,25 @@ class DotUnit(Unit):
             family="block_dot",
             acc_format=self.accumulator,
             align_window=self.align_window,
-            scales=() if self.scale is None else (self.scale,),
+            scales=tuple((self.scale or "").split("+")) if self.scale else (),
+            scale_product_bits=self.scale_product_bits,
             **common,
         )
 
     def components(self) -> list[Component]:
-        """The PE as cost tables know it: kind, parameters and events of one unit."""
+        """The PE as cost tables know it: kind, parameters and events of one unit. Where it applies scales there are
+        events of formats with them and, at scales of one, without."""
+        bare = [
+            (element_format(w), element_format(a))
+            for w in self.weights.split("+")
+            for a in self.activations.split("+")
+        ]
         components: tuple[Component, ...] = self.pe.hardware(
             activation_lines=1,
             weight_lines=1,
             stationary=self.stationary,
             doubled=self.doubled,
-            pairs=self.pairs,
+            pairs=[*self.pairs, *(bare if self.scale else [])],
         )
         return [component for component in components if component.name == "pe"]
 
@@ -189,11 +366,15 @@ class DotUnit(Unit):
 
     @property
     def stimuli(self) -> tuple[str, ...]:
-        """Of every pair of formats: those of the widest first, those of others with their names behind."""
+        """Gaussian operands of every pair of formats; of the widest, which stand first, also others."""
         kinds = ["gaussian", "uniform", "zero"]
         kinds += ["rescale"] if self.scale else []
-        kinds += ["preload"] if self.stationary != "outputs" else []
-        return tuple(self._stimulus(kind, pair) for pair in self.pairs for kind in kinds)
+        first, *others = self.pairs
+        names = [self._stimulus(kind, first) for kind in kinds]
+        names += [self._stimulus("gaussian", pair) for pair in others]
+        if self.stationary != "outputs":
+            names += [self._stimulus("preload", pair) for pair in self.pairs]
+        return tuple(names)
 
     @property
     def proofs(self) -> tuple[str, ...]:
@@ -206,7 +387,7 @@ class DotUnit(Unit):
         kind, _, of = stimulus.partition(" ")
         pair = next((pair for pair in self.pairs if pair_name(pair) == of), self.pairs[0])
         stream = operands(self, kind, cycles, seed, pair)
-        return Stream(stream.ports(self), lambda: expected_sums(self, stream, pair)[: -self.latency])
+        return Stream(stream.ports(self, pair), lambda: expected_sums(self, stream, pair)[: -self.latency])
 
     def read(self, outputs: Mapping[str, Sequence[int]]) -> list[Hashable]:
         """Sums as integers of the PE's function."""
@@ -215,9 +396,9 @@ class DotUnit(Unit):
     def event_energy(self, event: str, energy: Mapping[str, Energy]) -> tuple[float, str]:
         """``mac``: the gates, of a lane; ``step``: registers and clock; ``idle``: the clock alone while nothing
         changes; ``group``, ``preload``: what new scales, or a new stationary word, add to an idle cycle."""
-        what, _, of = event.partition(" ")
-        pair = next((pair for pair in self.pairs if of.startswith(pair_name(pair))), self.pairs[0])
-        gaussian, zero = (energy[self._stimulus(kind, pair)] for kind in ("gaussian", "zero"))
+        what, _, of = event.removesuffix(_IN_BLOCKS).partition(" ")
+        pair = next((pair for pair in self.pairs if pair_name(pair) == of), self.pairs[0])
+        gaussian, zero = energy[self._stimulus("gaussian", pair)], energy["zero"]
         if what == "mac":
             without = gaussian.combinational_glitch_free_fj / self.lanes
             return (
@@ -229,7 +410,7 @@ class DotUnit(Unit):
         if what == "idle":
             return zero.clock_fj, "clock pins while no operand changes"
         if what == "group":
-            new = energy[self._stimulus("rescale", pair)].total_fj - zero.clock_fj
+            new = energy["rescale"].total_fj - zero.clock_fj
             return new, "what new scales add to an idle cycle"
         if what == "preload":
             loaded = energy[self._stimulus("preload", pair)].total_fj - zero.clock_fj
@@ -238,15 +419,14 @@ class DotUnit(Unit):
 
     def specification(self) -> dict[str, object]:
         """Everything that decides the hardware, for people who want to compare it with theirs."""
-        floating = self.held.float_format is not None
-        if self.is_integer:
+        if not self.is_aligned:
             alignment = "none: integers"
-        elif self.lanes == 1 and floating:
+        elif self.lanes == 1 and self.is_floating_sum:
             alignment = "product and accumulator, to the larger exponent"
         elif self.align_window is None:
             alignment = "exact fixed point"
         else:
-            width = self.align_window + 2
+            width = self.align_window + self.product_bits - self.fraction_bits
             alignment = (
                 f"all products once, {self.align_window} bits below the largest exponent, {width} a product"
             )
@@ -260,6 +440,11 @@ class DotUnit(Unit):
             "alignment": alignment,
             "align_window": self.align_window,
             "scales": self.scale,
+            "scale_product_bits": self.scale_product_bits,
+            "operand_words": {
+                side: f"{word.form}, {len(word.layouts)} layout{'s' * word.is_mixed} in {word.bits} bits"
+                for side, word in zip(("weights", "activations"), self.words, strict=True)
+            },
             "pipeline_cuts": list(self.cut_places[: self.cuts]),
             "latency_cycles": self.latency,
             "stationary": self.stationary,
@@ -276,7 +461,10 @@ class DotUnit(Unit):
 
 
 _FLOWS: dict[Stationary, str] = {"outputs": "os", "weights": "ws", "activations": "is"}
-FORM = "mac|dot<lanes>-<weights>[x<activations>][-fix|-al<window>][-<scale>]-<accumulator>[-cut<n>][-ws|-is][-double]"
+FORM = (
+    "mac|dot<lanes>-<weights>[x<activations>][-fix|-al<window>][-<scale>[to<bits>]]-<accumulator>[-cut<n>][-ws|-is]"
+    "[-double]"
+)
 
 
 def unit_of_name(name: str) -> DotUnit:
@@ -296,6 +484,7 @@ def unit_of_name(name: str) -> DotUnit:
     if lanes is None or not last or len(fields) < 2 or len(scale) > 1:
         raise InputError("not the name of a unit", key="--unit", value=name, allowed=FORM)
     weights, _, activations = pair[0].partition("x")
+    rounded = re.fullmatch("(.*[0-9])to([1-9][0-9]?)", scale[0]) if scale else None
     try:
         unit = DotUnit(
             weights=weights,
@@ -303,7 +492,8 @@ def unit_of_name(name: str) -> DotUnit:
             accumulator=last[0],
             lanes=int(lanes[1] or 1),
             align_window=int(window[1]) if window and window[1] else None,
-            scale=scale[0] if scale else None,
+            scale=rounded[1] if rounded else scale[0] if scale else None,
+            scale_product_bits=int(rounded[2]) if rounded else None,
             cuts=int(cut[1]) if cut else 0,
             stationary=stationary or "outputs",
             doubled=doubled,

@@ -6,18 +6,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from simulator.formats.element import EXPONENT_BIAS, decode_integers
+from simulator.formats.element import EXPONENT_BIAS, Element, decode_integers
 from simulator.pe.accumulator import Accumulator
-from simulator.pe.elements import element_format
-from simulator.pe.protocol import Pair, Scales
+from simulator.pe.protocol import SCALE_EXPONENT, Pair, Scales
 from simulator.rtl.unit import Codes
 from simulator.rtl.units.dot_operands import Operands
 
 if TYPE_CHECKING:
     from simulator.rtl.units.dot import DotUnit
-
-_SCALE_EXPONENT = -149
-"""Of the integers in `Scales`."""
 
 
 def expected_sums(unit: DotUnit, stream: Operands, pair: Pair | None = None) -> list[int]:
@@ -25,7 +21,7 @@ def expected_sums(unit: DotUnit, stream: Operands, pair: Pair | None = None) -> 
 
     Raises InputError where a sum overflows the accumulator's format: the hardware's answer is then undefined.
     """
-    weight_format, activation_format = pair or unit.pairs[0]
+    weight_format, activation_format = unit.scale_pair(pair or unit.pairs[0])
     function = unit.pe.function(weight_format, activation_format)
     activations, _ = decode_integers(activation_format.element, stream.activations)
     weights, _ = decode_integers(weight_format.element, stream.weights)
@@ -39,7 +35,7 @@ def expected_sums(unit: DotUnit, stream: Operands, pair: Pair | None = None) -> 
         elif first:
             finished.append(sums[-1] if sums else 0)
             state = np.zeros((1, function.words), function.dtype)
-        scales = _scales(unit, stream, cycle)
+        scales = _scales((weight_format, activation_format), stream, cycle)
         now = slice(cycle, cycle + 1)
         state = function.step(state, activations[now], weights[now], scales)
         sums.append(int(function.result(state)[0]))
@@ -64,20 +60,20 @@ def _integer(held: Accumulator, code: int) -> int:
     return -magnitude if negative else magnitude
 
 
-def _scales(unit: DotUnit, stream: Operands, cycle: int) -> Scales | None:
-    if unit.scale is None or stream.activation_scales is None or stream.weight_scales is None:
+def _scales(pair: Pair, stream: Operands, cycle: int) -> Scales | None:
+    if stream.activation_scales is None or stream.weight_scales is None:
         return None
     weights, activations = (
-        np.array([_scale(unit.scale, codes, cycle)], object)
-        for codes in (stream.weight_scales, stream.activation_scales)
+        np.array([_scale(format.scale_element, codes, cycle)], object)
+        for format, codes in zip(pair, (stream.weight_scales, stream.activation_scales), strict=True)
     )
     none = np.array([0], object)
     return Scales(weights, activations, none, none, ends_group=True)
 
 
-def _scale(name: str, codes: Codes, cycle: int) -> int:
-    if name == "e8m0":
-        return 1 << (int(codes[cycle]) - EXPONENT_BIAS - _SCALE_EXPONENT)
-    element = element_format(name).element
+def _scale(element: Element | None, codes: Codes, cycle: int) -> int:
+    assert element is not None
+    if element.kind == "exponent":
+        return 1 << (int(codes[cycle]) - EXPONENT_BIAS - SCALE_EXPONENT)
     integers, exponent = decode_integers(element, codes[cycle : cycle + 1])
-    return int(integers[0]) << (exponent - _SCALE_EXPONENT)
+    return int(integers[0]) << (exponent - SCALE_EXPONENT)

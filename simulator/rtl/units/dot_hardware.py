@@ -2,8 +2,11 @@
 
 Ports, sampled at the rising edge of ``clk``; there is no reset::
 
-    a, w             operand codes, lane 0 lowest
-    a_scale, w_scale codes of the blocks' scales, where scales are applied inside
+    a, w             words of operand codes, lane 0 lowest (`dot_words`)
+    a_layout, w_layout  in which layout, where the side's words have several
+    bias             by how much the exponents of these formats differ from those of the smallest, where they do
+    a_scale, w_scale codes of the blocks' scales, where scales are applied inside; narrower integers stand left
+    drop             by how much more than the least a product of integer scales is rounded off, where that differs
     first            the products of this cycle begin a new sum
     out              the accumulator: two's complement, or the code of the floating-point format
 
@@ -21,20 +24,21 @@ registers through the whole data path.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from amaranth.hdl import C, Cat, ClockDomain, Elaboratable, Module, Mux, Signal, Value
 
-from simulator.formats.element import EXPONENT_BIAS, Element
-from simulator.pe.elements import element_format
+from simulator.formats.element import EXPONENT_BIAS
 from simulator.rtl.cells import FullAdder
 from simulator.rtl.fused_add import fused_add
-from simulator.rtl.parts import Columns, ceil_log2, largest, named, product, saturate, shift_left, shift_right
+from simulator.rtl.parts import Columns, largest, named, product, saturate, shift_left, shift_right
 from simulator.rtl.units.dot import DotUnit
+from simulator.rtl.units.dot_decode import Operand, add_product, decode, signed_product
+from simulator.rtl.units.dot_words import Word
 
-Pairs = list[tuple[Value, Value]]
-"""Codes of activation and weight, lane by lane."""
+Pairs = list[tuple[Operand, Operand]]
+"""Activation and weight, lane by lane."""
 
 
 class _Stages:
@@ -62,23 +66,26 @@ class DotModule(Elaboratable):  # type: ignore[misc]
         self.unit = unit
         self.fast = fast
         self._adder = adder or FullAdder()
-        self.a = Signal(unit.lanes * unit.activation.bits)
-        self.w = Signal(unit.lanes * unit.weight.bits)
+        of_w, of_a = unit.words
+        self.a = Signal(unit.lanes * of_a.bits)
+        self.w = Signal(unit.lanes * of_w.bits)
+        self.a_layout = Signal((len(of_a.layouts) - 1).bit_length())
+        self.w_layout = Signal((len(of_w.layouts) - 1).bit_length())
+        self.bias = Signal(unit.bias_bits)
+        self.drop = Signal(unit.drop_bits)
         self.first = Signal()
         self.load = Signal()
         self.swap = Signal()
         self.partial = Signal(unit.held.bits)
         self._domain = ClockDomain("sync", reset_less=True)
         self.out = Signal(unit.held.bits)
-        scale_bits = element_format(unit.scale).element.bits if unit.scale and unit.scale != "e8m0" else 8
-        self.a_scale = Signal(scale_bits if unit.scale else 0)
-        self.w_scale = Signal(scale_bits if unit.scale else 0)
+        self.a_scale = Signal(unit.scale_bits)
+        self.w_scale = Signal(unit.scale_bits)
 
     @property
     def ports(self) -> list[Signal]:
-        ports = [self._domain.clk, self.a, self.w, self.out]
-        if self.unit.scale:
-            ports += [self.a_scale, self.w_scale]
+        settings = (self.a_layout, self.w_layout, self.bias, self.drop, self.a_scale, self.w_scale)
+        ports = [self._domain.clk, self.a, self.w, self.out, *filter(len, settings)]
         if self.unit.stationary == "outputs":
             return [*ports, self.first]
         return [*ports, self.load, self.partial, *([self.swap] if self.unit.doubled else [])]
@@ -97,10 +104,13 @@ class DotModule(Elaboratable):  # type: ignore[misc]
                 stages.register(self.w_scale, "w_scale_q"),
                 self._adder,
             )
-        a = self._operand(m, stages, self.a, "activations")
-        w = self._operand(m, stages, self.w, "weights")
-        lanes = self.unit.lanes
-        pairs = [(a.word_select(i, len(a) // lanes), w.word_select(i, len(w) // lanes)) for i in range(lanes)]
+        live |= {
+            port.name: stages.register(port, f"{port.name}_q") for port in (self.bias, self.drop) if len(port)
+        }
+        of_w, of_a = self.unit.words
+        a = self._decoded(m, stages, of_a, self._operand(m, stages, self.a, "activations"), self.a_layout)
+        w = self._decoded(m, stages, of_w, self._operand(m, stages, self.w, "weights"), self.w_layout)
+        pairs = list(zip(a, w, strict=True))
         held = Signal(self.unit.held.bits, name="accumulator", reset_less=True)
         live["before"] = held if streams else self.partial
         accumulate = _accumulate_integers if self.unit.held.float_format is None else _accumulate_float
@@ -112,6 +122,15 @@ class DotModule(Elaboratable):  # type: ignore[misc]
             m.d.sync += finished.eq(Mux(first, held, finished))
             m.d.comb += self.out.eq(finished)
         return m
+
+    def _decoded(self, m: Module, stages: _Stages, word: Word, held: Value, port: Signal) -> list[Operand]:
+        """The lanes of a side."""
+        flags: list[Value] = []
+        if word.is_mixed:
+            layout = stages.register(port, f"{port.name}_q")
+            flags = [named(m, layout == index, "is_layout") for index in range(1, len(word.layouts))]
+        bits = len(held) // self.unit.lanes
+        return [decode(m, word, held.word_select(lane, bits), flags) for lane in range(self.unit.lanes)]
 
     def _operand(self, m: Module, stages: _Stages, port: Signal, side: str) -> Value:
         """The register of a streamed operand, or those of the stationary one."""
@@ -127,28 +146,6 @@ class DotModule(Elaboratable):  # type: ignore[misc]
         return held
 
 
-def _operand(element: Element, code: Value) -> tuple[Value, Value, Value]:
-    """(sign, significand, exponent field of at least 1) of a float's code."""
-    exponent = code[element.mantissa_bits : -1]
-    normal = exponent.any()
-    significand = Cat(code[: element.mantissa_bits], normal)
-    return code[-1], significand, Cat(exponent[0] | ~normal, exponent[1:])
-
-
-def _float_products(
-    m: Module, unit: DotUnit, pairs: Pairs, live: Mapping[str, Value], adder: FullAdder
-) -> dict[str, Value]:
-    """With sign, product of significands and sum of exponent fields of every lane."""
-    more = dict(live)
-    for lane, (a, w) in enumerate(pairs):
-        a_sign, a_significand, a_exponent = _operand(unit.activation, a)
-        w_sign, w_significand, w_exponent = _operand(unit.weight, w)
-        more[f"sign{lane}"] = named(m, a_sign ^ w_sign, "sign")
-        more[f"product{lane}"] = named(m, product(m, a_significand, w_significand, adder), "product")
-        more[f"exponent{lane}"] = named(m, a_exponent + w_exponent, "exponent")
-    return more
-
-
 def _take(live: dict[str, Value], name: str) -> list[Value]:
     """The lanes' values of a name, which are live no longer."""
     lanes: list[Value] = []
@@ -157,10 +154,35 @@ def _take(live: dict[str, Value], name: str) -> list[Value]:
     return lanes
 
 
-def _fixed_point_bits(unit: DotUnit) -> int:
-    """Magnitude bits of any product in units of the smallest one."""
-    fields = [(1 << e.exponent_bits) - 1 - int(e.has_inf) for e in (unit.weight, unit.activation)]
-    return unit.weight.mantissa_bits + unit.activation.mantissa_bits + 2 + sum(fields) - 2
+def _lanes(name: str, values: Iterable[Value]) -> dict[str, Value]:
+    return {f"{name}{lane}": value for lane, value in enumerate(values)}
+
+
+def _float_products(
+    m: Module, unit: DotUnit, stages: _Stages, pairs: Pairs, live: dict[str, Value], adder: FullAdder
+) -> dict[str, Value]:
+    """With sign, product of significands and sum of exponent fields of every lane; for a window also their largest
+    ``exponent``, where products of zero have none."""
+    exponents = []
+    for lane, (a, w) in enumerate(pairs):
+        sign, value = signed_product(m, a, w, unit.product_bits, adder)
+        fields = [operand.field for operand in (a, w) if operand.field is not None]
+        exponent = named(m, sum(fields[1:], fields[0]), "exponent")
+        if unit.align_window is not None:
+            exponent = named(m, Mux(a.value.any() & w.value.any(), exponent, 0), "exponent")
+        exponents.append(exponent)
+        live |= {f"sign{lane}": sign, f"product{lane}": value}
+    live = stages.cut("multiply", live | _lanes("exponent", exponents))
+    if unit.align_window is None:
+        return live
+    return stages.cut(
+        "exponent", live | {"exponent": largest(m, [live[f"exponent{i}"] for i in range(unit.lanes)])}
+    )
+
+
+def _lowest_exponent(unit: DotUnit) -> int:
+    """Smallest sum of exponent fields: one of each side that has them."""
+    return sum(word.exponent_bits > 0 for word in unit.words)
 
 
 def _columns(
@@ -170,23 +192,15 @@ def _columns(
     pairs: Pairs,
     live: dict[str, Value],
     adder: FullAdder,
-    width: int | None = None,
+    width: int,
 ) -> tuple[Columns, dict[str, Value]]:
-    """The lanes' products, aligned, as one tree of ``width`` bits (default: wide enough for any sum)."""
-    if unit.is_integer:
+    """The lanes' products, aligned, as one tree of ``width`` bits."""
+    if not unit.is_aligned:
         return _integer_columns(m, unit, stages, pairs, live, adder, width)
-    live = stages.cut("multiply", _float_products(m, unit, pairs, live, adder))
-    if unit.align_window is None:
-        bits = _fixed_point_bits(unit)
-        aligned = [
-            shift_left(m, value, named(m, exponent - 2, "shift")[: len(exponent)], bits)
-            for value, exponent in zip(_take(live, "product"), _take(live, "exponent"), strict=True)
-        ]
-    else:
-        bits = unit.align_window + 2
-        aligned, live = _align(m, unit, stages, live, unit.align_window)
-    live = stages.cut("align", live | {f"aligned{lane}": value for lane, value in enumerate(aligned)})
-    columns = Columns(width or bits + 1 + ceil_log2(unit.lanes))
+    live = _float_products(m, unit, stages, pairs, live, adder)
+    aligned = _in_fixed_point(m, unit, live) if unit.align_window is None else _align(m, unit, live)
+    live = stages.cut("align", live | _lanes("aligned", aligned))
+    columns = Columns(width)
     for sign, value in zip(_take(live, "sign"), _take(live, "aligned"), strict=True):
         columns.add_signed_magnitude(sign, value)
     return columns, live
@@ -199,39 +213,42 @@ def _integer_columns(
     pairs: Pairs,
     live: dict[str, Value],
     adder: FullAdder,
-    width: int | None,
+    width: int,
 ) -> tuple[Columns, dict[str, Value]]:
     """All partial products in one tree, or, cut behind the multipliers, their products."""
-    is_signed = unit.weight.kind == "int"
-    product_bits = unit.activation.bits + unit.weight.bits
-    columns = Columns(width or product_bits + ceil_log2(unit.lanes))
+    columns = Columns(width)
     if "multiply" not in stages.taken:
         for a, w in pairs:
-            columns.add_product(a, w, a_signed=is_signed, b_signed=is_signed)
+            add_product(m, columns, a, w, unit.words)
         return columns, live
-    products = {f"product{i}": product(m, a, w, adder, signed=is_signed) for i, (a, w) in enumerate(pairs)}
-    live = stages.cut("multiply", live | products)
+    products = [Columns(unit.product_bits + unit.is_signed) for _ in pairs]
+    for of_lane, (a, w) in zip(products, pairs, strict=True):
+        add_product(m, of_lane, a, w, unit.words)
+    live = stages.cut("multiply", live | _lanes("product", [of_lane.total(m, adder) for of_lane in products]))
     for value in _take(live, "product"):
-        (columns.add_signed if is_signed else columns.add_unsigned)(value)
+        (columns.add_signed if unit.is_signed else columns.add_unsigned)(value)
     return columns, live
 
 
-def _align(
-    m: Module, unit: DotUnit, stages: _Stages, live: dict[str, Value], window: int
-) -> tuple[list[Value], dict[str, Value]]:
-    """Products shifted right to the largest exponent (kept as ``exponent``) of those that are not zero."""
-    fraction_bits = unit.weight.mantissa_bits + unit.activation.mantissa_bits
-    products, exponents = _take(live, "product"), _take(live, "exponent")
-    for lane, (value, exponent) in enumerate(zip(products, exponents, strict=True)):
-        live[f"product{lane}"] = value
-        live[f"exponent{lane}"] = exponents[lane] = named(m, Mux(value.any(), exponent, 0), "exponent")
-    live = stages.cut("exponent", live | {"exponent": largest(m, exponents)})
+def _in_fixed_point(m: Module, unit: DotUnit, live: dict[str, Value]) -> list[Value]:
+    """Products in units of the smallest."""
+    lowest = _lowest_exponent(unit)
+    return [
+        shift_left(m, value, named(m, exponent - lowest, "shift")[: len(exponent)], unit.term_bits)
+        for value, exponent in zip(_take(live, "product"), _take(live, "exponent"), strict=True)
+    ]
+
+
+def _align(m: Module, unit: DotUnit, live: dict[str, Value]) -> list[Value]:
+    """Products shifted right to the largest exponent."""
+    assert unit.align_window is not None
+    more = unit.align_window - unit.fraction_bits
     aligned = []
     for value, exponent in zip(_take(live, "product"), _take(live, "exponent"), strict=True):
-        placed = Cat(C(0, max(window - fraction_bits, 0)), value[max(fraction_bits - window, 0) :])
+        placed = Cat(C(0, max(more, 0)), value[max(-more, 0) :])
         distance = named(m, live["exponent"] - exponent, "distance")[: len(exponent)]
         aligned.append(shift_right(m, placed, saturate(m, distance, len(placed))))
-    return aligned, live
+    return aligned
 
 
 def _accumulate_integers(
@@ -242,19 +259,35 @@ def _accumulate_integers(
     live: dict[str, Value],
     adder: FullAdder,
 ) -> tuple[Value, Value]:
-    """(what the accumulator takes, the flag of a new sum): one more row of the tree, unless a cut lies between."""
+    """(what the accumulator takes, the flag of a new sum): one more row of the tree, unless a cut or a multiplication
+    by scales lies between."""
     bits = unit.held.bits
     before = live.pop("before")
-    split = "tree" in stages.taken
-    columns, live = _columns(m, unit, stages, pairs, live, adder, None if split else bits)
+    split = "tree" in stages.taken or unit.scale is not None
+    columns, live = _columns(m, unit, stages, pairs, live, adder, unit.sum_bits if split else bits)
     if split:
         live = stages.cut("tree", live | {"sum": columns.total(m, adder)})
+        if unit.scale is not None:
+            live = stages.cut("scale", live | {"sum": _scaled_integer(m, unit, live, adder)})
         columns = Columns(bits)
-        is_signed = unit.weight.kind != "uint"
-        (columns.add_signed if is_signed else columns.add_unsigned)(live["sum"])
+        (columns.add_signed if unit.is_signed else columns.add_unsigned)(live["sum"])
     first = live.get("first", C(0, 1))
     columns.add_unsigned(_kept(m, before, first))
     return columns.total(m, adder), first
+
+
+def _scaled_integer(m: Module, unit: DotUnit, live: dict[str, Value], adder: FullAdder) -> Value:
+    """The lanes' sum times the rounded product of the scales, which is worth what was rounded off."""
+    total, scale = live.pop("sum"), live.pop("scale_product")
+    columns = Columns(len(total) + len(scale))
+    columns.add_product(scale, total, a_signed=False, b_signed=unit.is_signed)
+    scaled = Cat(C(0, unit.dropped_bits[0]), columns.total(m, adder))
+    if not unit.drop_bits:
+        return scaled
+    drop = live.pop("drop")
+    wide = len(scaled) + (1 << unit.drop_bits) - 1
+    top = scaled[-1] if unit.is_signed else C(0, 1)
+    return shift_left(m, Cat(scaled, top.replicate(wide - len(scaled))), drop, wide)
 
 
 def _kept(m: Module, before: Value, first: Value) -> Value:
@@ -263,16 +296,31 @@ def _kept(m: Module, before: Value, first: Value) -> Value:
 
 
 def _scale(m: Module, unit: DotUnit, a: Value, w: Value, adder: FullAdder) -> dict[str, Value]:
-    """Exponent and, of floating-point scales, significand of the product of two scales."""
-    if unit.scale == "e8m0":
+    """Exponent, significand or integer of the product of two scales."""
+    element = unit.scale_element((unit.scale or "").split("+")[0])
+    if element.kind == "exponent":
         return {"scale_exponent": named(m, a + w, "scale_exponent")}
-    element = element_format(unit.scale or "").element
-    _, a_significand, a_exponent = _operand(element, a)
-    _, w_significand, w_exponent = _operand(element, w)
+    if element.is_integer:
+        return {"scale_product": _rounded(m, unit, product(m, a, w, adder))}
+    a_scale, w_scale = (decode(m, Word((element,), "floating"), code, ()) for code in (a, w))
+    assert a_scale.field is not None
     return {
-        "scale_exponent": named(m, a_exponent + w_exponent, "scale_exponent"),
-        "scale_product": product(m, a_significand, w_significand, adder),
+        "scale_exponent": named(m, a_scale.field + w_scale.field, "scale_exponent"),
+        "scale_product": product(m, a_scale.value, w_scale.value, adder),
     }
+
+
+def _rounded(m: Module, unit: DotUnit, value: Value) -> Value:
+    """A product of integer scales, of which narrow ones stand left, in the bits that are kept of the widest's: to
+    nearest, ties to even."""
+    drop = unit.dropped_bits[-1]
+    if not drop:
+        return value
+    kept, guard, below = value[drop:], value[drop - 1], value[: drop - 1]
+    up = guard & (kept[0] | below.any())
+    largest_scale = (1 << unit.scale_bits) - 1
+    carries = round(largest_scale**2 / (1 << drop)) >> len(kept)
+    return named(m, kept + up, "scale_product")[: len(kept) + carries]
 
 
 def _accumulate_float(
@@ -287,28 +335,39 @@ def _accumulate_float(
     to = unit.held.float_format
     assert to is not None
     before = live.pop("before")
-    exponent = unit.weight.quantum_exponent + unit.activation.quantum_exponent
-    if unit.lanes == 1 and not unit.is_integer:
-        live = stages.cut("multiply", _float_products(m, unit, pairs, live, adder))
+    exponent = unit.exponent
+    own: Value = C(0, 0)
+    if unit.lanes == 1 and unit.is_aligned:
+        live = _float_products(m, unit, stages, pairs, live, adder)
         sign, magnitude, own = (live.pop(f"{name}0") for name in ("sign", "product", "exponent"))
-        exponent -= 2
+        exponent -= _lowest_exponent(unit)
     else:
-        columns, live = _columns(m, unit, stages, pairs, live, adder)
+        columns, live = _columns(m, unit, stages, pairs, live, adder, unit.sum_bits)
         live = stages.cut("tree", live | {"sum": columns.total(m, adder)})
         total = live.pop("sum")
-        sign = total[-1] if unit.weight.kind != "uint" else C(0, 1)
+        sign = total[-1] if unit.is_signed else C(0, 1)
         magnitude = named(m, Mux(sign, -total, total), "magnitude")[: len(total)]
-        own = live.pop("exponent", C(0, 0))
         if unit.align_window is not None:
-            fraction_bits = unit.weight.mantissa_bits + unit.activation.mantissa_bits
-            exponent += fraction_bits - unit.align_window - 2
+            own = live.pop("exponent")
+            exponent += unit.fraction_bits - unit.align_window - _lowest_exponent(unit)
+    if "bias" in live:
+        own = named(m, own + live.pop("bias"), "exponent")
     if unit.scale:
-        own = named(m, own + live["scale_exponent"], "exponent")
-        if unit.scale == "e8m0":
+        own = named(m, own + live.pop("scale_exponent"), "exponent")
+        element = unit.scale_element(unit.scale)
+        if element.kind == "exponent":
             exponent -= 2 * EXPONENT_BIAS
         else:
-            element = element_format(unit.scale).element
             exponent += 2 * (element.quantum_exponent - 1)
-            magnitude = product(m, magnitude, live["scale_product"], adder)
+            live = stages.cut(
+                "scale",
+                {
+                    "sign": sign,
+                    "exponent": own,
+                    "magnitude": product(m, magnitude, live.pop("scale_product"), adder),
+                }
+                | live,
+            )
+            sign, own, magnitude = (live.pop(name) for name in ("sign", "exponent", "magnitude"))
     first = live.get("first", C(0, 1))
     return fused_add(m, to, _kept(m, before, first), sign, magnitude, own, exponent), first

@@ -2,7 +2,8 @@
 
 ``gaussian``  integers: normal, standard deviation a quarter of the range, rounded, saturated. Floats: normal values
               times 16, encoded (FP8 E4M3 then uses most of its exponents); of formats whose largest value is below
-              64 the values have a standard deviation of a quarter of that. Scales are one.
+              64 the values have a standard deviation of a quarter of that. Scales are one, integers half of their
+              range.
 ``uniform``   every finite code equally likely; exponents of scales around one.
 ``scales``    as gaussian, but every cycle with new scales around one.
 ``rescale``   new scales every cycle, all operands zero.
@@ -34,9 +35,9 @@ STIMULI = ("gaussian", "uniform", "scales", "rescale", "preload", "zero")
 SUM_LENGTH = 64
 _PARTIAL_PRODUCTS = 16
 _FLOAT_SIGMA = 16.0
-_ONE = {"e8m0": 127, "fp8_e4m3": 0x38}
-_SPREAD = {"e8m0": 4, "fp8_e4m3": 16}
-"""Codes to either side of one that scales take."""
+_ONE = {"e8m0": 127, "e8": 127, "fp8_e4m3": 0x38}
+_SPREAD = {"e8m0": 4, "e8": 4, "fp8_e4m3": 16}
+"""Codes to either side of one that scales take; integers take any but zero, and half of their range for one."""
 
 
 @dataclass(frozen=True)
@@ -52,11 +53,29 @@ class Operands:
     partials: Codes | None = None
     """Codes of the accumulator's format, to which the products of this cycle are added."""
 
-    def ports(self, unit: DotUnit) -> Mapping[str, Bits]:
-        """{port: (cycles, bits)}, lane 0 lowest."""
-        ports = {"a": self.activations, "w": self.weights}
+    def ports(self, unit: DotUnit, pair: Pair | None = None) -> Mapping[str, Bits]:
+        """{port: (cycles, bits)}, lane 0 lowest, of operands in the formats ``pair`` (the widest of the unit)."""
+        pair = pair or unit.pairs[0]
+        (of_w, of_a), (weight, activation) = unit.words, (format.element for format in pair)
+        ports = {"a": of_a.words(activation, self.activations), "w": of_w.words(weight, self.weights)}
+        settings = {
+            "a_layout": (of_a.layout(activation), (len(of_a.layouts) - 1).bit_length()),
+            "w_layout": (of_w.layout(weight), (len(of_w.layouts) - 1).bit_length()),
+            "bias": (dict(unit.biases)[pair], unit.bias_bits),
+            "drop": (unit.dropped(pair) - unit.dropped_bits[0], unit.drop_bits),
+        }
+        constant = {name: (value, bits) for name, (value, bits) in settings.items() if bits}
+        ports |= {name: np.full(len(self.first), value, np.int64) for name, (value, _) in constant.items()}
         if self.activation_scales is not None and self.weight_scales is not None:
-            ports |= {"a_scale": self.activation_scales, "w_scale": self.weight_scales}
+            left = unit.scale_bits if unit.scale_product_bits else 0
+            for name, codes, format in zip(
+                ("w_scale", "a_scale"),
+                (self.weight_scales, self.activation_scales),
+                unit.scale_pair(pair),
+                strict=True,
+            ):
+                assert format.scale_element is not None
+                ports[name] = codes << max(left - format.scale_element.bits, 0)
         if self.partials is None:
             ports["first"] = self.first.astype(np.int64)
         else:
@@ -66,8 +85,8 @@ class Operands:
                 held = "w" if unit.stationary == "weights" else "a"
                 ports["swap"] = ports["load"]
                 ports |= {name: _later(ports[name], -1) for name in ("load", held)}
-        widths = {"a": unit.activation.bits, "w": unit.weight.bits, "a_scale": 8, "w_scale": 8}
-        widths["partial"] = unit.held.bits
+        widths = {"a": of_a.bits, "w": of_w.bits, "a_scale": unit.scale_bits, "w_scale": unit.scale_bits}
+        widths |= {"partial": unit.held.bits, **{name: bits for name, (_, bits) in constant.items()}}
         return {name: port_bits(codes, widths.get(name, 1)) for name, codes in ports.items()}
 
 
@@ -99,9 +118,19 @@ def operands(unit: DotUnit, kind: str, cycles: int, seed: int = 0, pair: Pair | 
         return Operands(**sides, first=first, partials=partials)
     if unit.scale is None:
         return Operands(**sides, first=first)
-    one, spread = _ONE[unit.scale], _SPREAD[unit.scale] if kind in ("uniform", "scales", "rescale") else 0
-    a_scales, w_scales = (one + rng.integers(-spread, spread + 1, cycles) for _ in range(2))
+    changing = kind in ("uniform", "scales", "rescale")
+    w_scales, a_scales = (
+        _scale_codes(format.scale_element, changing, rng, cycles)
+        for format in unit.scale_pair(pair or unit.pairs[0])
+    )
     return Operands(**sides, first=first, activation_scales=a_scales, weight_scales=w_scales)
+
+
+def _scale_codes(scale: Element | None, changing: bool, rng: np.random.Generator, cycles: int) -> Codes:
+    assert scale is not None
+    one = _ONE.get(scale.name, 1 << (scale.bits - 1))
+    spread = _SPREAD.get(scale.name, one - 1) if changing else 0
+    return one + rng.integers(-spread, spread + 1, cycles)
 
 
 def _partials(
@@ -134,8 +163,8 @@ def element_codes(element: Element, kind: str, rng: np.random.Generator, shape: 
         return np.zeros(shape, np.int64)
     if kind == "uniform":
         top = element.max_code
-        if element.kind == "int":
-            return rng.integers(-top - 1, top + 1, shape)
+        if element.kind in ("int", "sign_magnitude"):
+            return rng.integers(-top - (element.kind == "int"), top + 1, shape)
         magnitudes = rng.integers(0, top + 1, shape)
         if element.kind == "uint":
             return magnitudes
