@@ -98,19 +98,19 @@ def power(x: float, x0: float, y0: float, x1: float, y1: float) -> float:
         ("int_adder", {"bits": 24}, 0.075, 102, "through"),
         ("int_adder", {"bits": 4}, 0.02, 20.5, "continued below"),
         ("int_adder", {"bits": 48}, 0.15, 207, "continued above"),
-        # FP8 E4M3: s^2 + e = 20 between FP16's 126 and FP32's 584.
+        # FP8 E4M3: s^2 + 3 e = 28, below FP16's 136 and FP32's 600.
         (
             "fp_multiplier",
             {"exponent_bits": 4, "significand_bits": 4},
-            power(20, 126, 1.1, 584, 3.7),
-            power(20, 126, 1640, 584, 7700),
+            power(28, 136, 1.1, 600, 3.7),
+            power(28, 136, 1640, 600, 7700),
             "continued below",
         ),
-        # BF16: s log2 s + e = 8*3 + 8 = 32.
+        # BF16: s log2 s + 4 e = 8*3 + 32 = 56.
         (
             "fp_adder",
             {"exponent_bits": 8, "significand_bits": 8},
-            power(32, 11 * math.log2(11) + 5, 0.4, 24 * math.log2(24) + 8, 0.9),
+            power(56, 11 * math.log2(11) + 20, 0.4, 24 * math.log2(24) + 32, 0.9),
             None,
             "continued below",
         ),
