@@ -165,9 +165,7 @@ def _most_alike(rows: tuple[CostRow, ...], growth: Growth, key: ParamKey) -> lis
     return sorted(found.items(), key=lambda point: point[0])
 
 
-def _on_axes(
-    rows: tuple[CostRow, ...], axes: tuple[str, ...], kind: str, key: ParamKey
-) -> Constant | None:
+def _on_axes(rows: tuple[CostRow, ...], axes: tuple[str, ...], kind: str, key: ParamKey) -> Constant | None:
     """Between four points, first along one axis, then along the other; None where they do not surround ``key``."""
     if not axes:
         return None
