@@ -7,44 +7,17 @@ pytest.importorskip("amaranth")
 
 from amaranth.hdl import Module, Signal
 from amaranth.sim import Simulator
+from hardware_runs import ADDERS, INVERTING, in_amaranth
 
 from simulator.errors import InputError
-from simulator.rtl.cells import FullAdder
 from simulator.rtl.fused_add import fused_add
 from simulator.rtl.parts import Columns, largest, leading_zeros, product, saturate, shift_left, shift_right
-from simulator.rtl.unit import port_words
 from simulator.rtl.units import default_units, unit_of_name
 from simulator.rtl.units.dot import DotUnit
 from simulator.rtl.units.dot_function import expected_sums, sums_of_codes
 from simulator.rtl.units.dot_operands import Operands, operands
 
 pytestmark = pytest.mark.rtl
-
-INVERTING = FullAdder(sum_inverted=True, carry_inverted=True)
-"""As ASAP7's cell; SG13G2's inverts the carry alone."""
-ADDERS = (FullAdder(), INVERTING, FullAdder(carry_inverted=True))
-
-
-def in_amaranth(unit, ports, adder=None, fast=False):
-    """What the unit's description puts out from its latency on, in Amaranth's own simulator."""
-    module = unit.module(adder, fast=fast)
-    words = {name: port_words(bits) for name, bits in ports.items()}
-    signals = {signal.name: signal for signal in module.ports}
-    seen = {name: [] for name in signals if name not in words and name != "clk"}
-
-    async def bench(context):
-        for cycle in range(len(next(iter(words.values())))):
-            for name, values in words.items():
-                context.set(signals[name], values[cycle])
-            for name, values in seen.items():
-                values.append(context.get(signals[name]))
-            await context.tick()
-
-    simulator = Simulator(module)
-    simulator.add_clock(1e-6)
-    simulator.add_testbench(bench)
-    simulator.run()
-    return unit.read(seen)[unit.latency :]
 
 
 def simulated(unit, stream, adder=None, pair=None):
