@@ -109,7 +109,7 @@ def cut_registers(pe: LutPE, place: str) -> int:
     of_scale = scale.bits if scaled else 0
     serial = pe.most_planes > 1
     if place == "product":
-        return 1 + wide.total + FP32.precision + scale.exponent_bits + 2
+        return wide.total + FP32.precision + scale.exponent_bits + 2
     if place == "planes":
         return wide.total + of_scale + 2
     # One value is complemented before the cut and made the negative by a carry behind it; a sum of several is whole.
@@ -208,11 +208,12 @@ def _circuits(pe: LutPE, wide: Width) -> list[tuple[Part, When]]:
         parts.append((Part("negate", "multiplexer", {"inputs": 2, "bits": bits}), "plane"))
     if wide.integers and pe.most_planes > 1:
         parts.append((Part("plane_adder", "int_adder", {"bits": wide.total}), "plane"))
-        parts.append((Part("plane_sum", "register", {"bits": wide.total}), "plane"))
+        # The sum of the planes above is doubled, so that its top bit is lost.
+        parts.append((Part("plane_sum", "register", {"bits": wide.total - 1}), "plane"))
     if wide.floats:
         parts.append((Part("plane_exponent", "int_adder", {"bits": pe.sums.exponent_bits}), "plane"))
     if "int8" in wide.arithmetics:
-        scale = {"a_bits": FP32.precision, "b_bits": wide.total}
+        scale = {"a_bits": FP32.precision, "b_bits": wide.total - 1}
         parts.append((Part("scale_multiplier", "int_multiplier", scale), "step"))
     for place in cut_places(pe)[: pe.pipeline_stages - 1]:
         registers = Part(f"cut_{place}", "register", {"bits": cut_registers(pe, place)})

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from simulator.errors import InputError, nearest
 from simulator.rtl.unit import Unit
-from simulator.rtl.units import dot, lmul, part
+from simulator.rtl.units import dot, lmul, lut, part
 
 
 @dataclass(frozen=True)
@@ -24,6 +24,7 @@ class Family:
 FAMILIES = (
     Family(("mac", "dot"), dot.unit_of_name, dot.DEFAULT),
     Family(("lmul",), lmul.unit_of_name, lmul.DEFAULT),
+    Family(lut.WORDS, lut.unit_of_name, lut.DEFAULT),
     Family(("part",), part.unit_of_name, part.DEFAULT),
 )
 
