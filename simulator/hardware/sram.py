@@ -53,7 +53,7 @@ def memory_constant(
 ) -> Constant | None:
     """One quantity of a memory; None where the table has no macros with these ports."""
     memory = with_defaults(params)
-    macros = _macros(table, memory, quantity, event)
+    macros = table.macros.get((str(memory["ports"]), quantity, event))
     if not macros:
         return None
     build = plan(memory, macros)
@@ -74,24 +74,13 @@ def memory_constant(
 def register_file(table: CostTable, params: Mapping[str, Param]) -> dict[str, Param] | None:
     """The register file that one bank could be, where it is shallower or narrower than the smallest macro."""
     memory = with_defaults(params)
-    macros = _macros(table, memory, AREA, "")
+    macros = table.macros.get((str(memory["ports"]), AREA, ""))
     if not macros or not plan(memory, macros).padded:
         return None
     width = int(memory["width_bits"])
     return {
         "words": math.ceil(int(memory["bytes"]) * BITS_PER_BYTE / int(memory["banks"]) / width),
         "width_bits": width,
-    }
-
-
-def _macros(
-    table: CostTable, memory: Mapping[str, Param], quantity: str, event: str
-) -> dict[tuple[int, int], CostRow]:
-    """(words, width in bits) -> row, of all macros with the memory's ports."""
-    return {
-        (int(dict(key)["words"]), int(dict(key)["width_bits"])): row
-        for key, row in table.select("sram_macro", quantity, event).items()
-        if dict(key)["ports"] == memory["ports"]
     }
 
 

@@ -92,6 +92,8 @@ class CostTable:
 
     rows: tuple[CostRow, ...]
     index: Mapping[tuple[str, str, str], Mapping[ParamKey, CostRow]]
+    macros: Mapping[tuple[str, str, str], Mapping[tuple[int, int], CostRow]]
+    """SRAM macros by ports, quantity and event, then by words and width."""
 
     def select(self, kind: str, quantity: str, event: str = "") -> Mapping[ParamKey, CostRow]:
         """All rows of one quantity of one kind."""
@@ -171,7 +173,13 @@ def make_table(rows: tuple[CostRow, ...]) -> CostTable:
             )
         group[row.params] = row
     _refuse_mixed_cells(rows)
-    return CostTable(rows, index)
+    macros: dict[tuple[str, str, str], dict[tuple[int, int], CostRow]] = {}
+    for row in rows:
+        if row.kind == "sram_macro":
+            params = dict(row.params)
+            size = int(params["words"]), int(params["width_bits"])
+            macros.setdefault((str(params["ports"]), row.quantity, row.event), {})[size] = row
+    return CostTable(rows, index, macros)
 
 
 def _refuse_mixed_cells(rows: tuple[CostRow, ...]) -> None:
