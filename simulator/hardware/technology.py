@@ -116,15 +116,20 @@ class Technology:
             own = _from_table(self.table, kind, params, quantity, event)
             if own is not None:
                 return self._placed(own)
-        for technology, scaling in self.bases:
-            if kind == "sram" and self._has_macros():
-                break  # own macros replace those below altogether: memories of one technology have one cell type
+        for technology, scaling in self._below(kind):
             below = technology._find(kind, params, quantity, event)
             if below is not None:
                 return below if scaling is None else self._scaled(below, technology, scaling)
-            if kind == "sram" and technology._macro_table() is not None:
-                break
         return None
+
+    def _below(self, kind: str) -> tuple[Base, ...]:
+        """The bases that may answer. Memories of one technology have one cell type: they come from one table."""
+        if kind != "sram":
+            return self.bases
+        if self._has_macros():
+            return ()
+        compiled = tuple(base for base in self.bases if base.technology._macro_table() is not None)
+        return compiled[:1] or self.bases
 
     def _has_macros(self) -> bool:
         return self.table is not None and bool(self.table.select("sram_macro", AREA))
