@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 
 from simulator.errors import InputError
 from simulator.hardware.constant import Constant
+from simulator.hardware.kinds import KINDS
 from simulator.hardware.scaling import KEPT_LEAKAGE
 from simulator.hardware.structure import Param
 from simulator.hardware.table import AREA, ENERGY, LEAKAGE, CostRow, CostTable
@@ -62,17 +63,12 @@ def scaled_by_references(
 
 
 def _factor(quantity: str, event: str, table: CostTable, compiled: Find) -> _Factor | None:
-    """Geometric mean over the references of this quantity; of an energy over those of all events where its own has
-    none."""
+    """Geometric mean over the references; an energy of an event without any takes those of the other events."""
     rows = tuple(table.select("sram_reference", quantity, event).values())
     borrowed = ""
     if not rows and quantity == ENERGY:
-        groups = {
-            name: group
-            for (kind, what, name), group in table.index.items()
-            if kind == "sram_reference" and what
-        }
-        rows = tuple(row for name, group in groups.items() if name for row in group.values())
+        events = KINDS["sram_reference"].events
+        rows = tuple(row for each in events for row in table.select("sram_reference", ENERGY, each).values())
         borrowed = f"as for a {' and a '.join(sorted({row.event for row in rows}))}, "
     if not rows:
         return None

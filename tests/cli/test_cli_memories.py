@@ -89,3 +89,23 @@ def test_a_run_that_failed_goes_on_where_it_was(cacti: Path) -> None:
     assert simulator("memories", *words, "-o", "t.csv").code == 0
     assert (cacti.parent / "runs").read_text().split() == ["32", "64"]
     assert not Path("t.partial").exists()
+
+
+@pytest.mark.parametrize(
+    ("technology", "words"),
+    [
+        ("asap7", ["cacti_32nm_lstp.csv", "ASAP7 SRAM macro", "by 1 macro of this process (1024 x 64)"]),
+        ("sg13g2", ["cacti_90nm_lstp.csv", "IHP Open PDK", "by 4 macros of this process"]),
+    ],
+)
+def test_explain_says_how_memories_came_to_their_node(
+    technology: str, words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    ran = simulator(
+        "gemm", 32, 32, 32, "--arch", "systolic_ws_8x8", "--set", f"technology={technology}", "--json"
+    )
+    Path("report.json").write_text(ran.out)
+    told = " ".join(simulator("explain", "report.json").out.split())
+    for expected in [*words, "SRAM: macros of CACTI 7", "leakage_nw"]:
+        assert expected in told
