@@ -34,6 +34,9 @@ from simulator.rtl.units import unit_of_name
 CYCLES = 1536
 """Of a stimulus, for one lane; fewer for more lanes, whose energies average out."""
 _FEWEST_CYCLES = 256
+_FEWEST_OF_MANY = 96
+"""Of each of more than ``_MANY`` stimuli: pairs of formats, whose lanes average out as well."""
+_MANY = 16
 _PROVED_CYCLES = 192
 
 Progress = Callable[[str, int, int], None]
@@ -78,7 +81,6 @@ class Figures:
     area_um2: float
     register_area_um2: float
     leakage_nw: float
-    register_leakage_nw: float
     delay_ps: float
     cells: int
     flops: int
@@ -111,7 +113,7 @@ class Characteriser:
         """Built for the smallest area and, where that misses the clock, for the clock."""
         relaxed = self.figures(unit)
         clock = self.settings.clock_ghz
-        if clock is None or relaxed.delay_ps * clock <= 1000:
+        if clock is None or unit.is_part or relaxed.delay_ps * clock <= 1000:
             return [relaxed]
         return [relaxed, self.figures(unit, clock)]
 
@@ -137,7 +139,6 @@ class Characteriser:
             area_um2=network.area_um2,
             register_area_um2=network.register_area_um2,
             leakage_nw=network.leakage_nw,
-            register_leakage_nw=network.register_leakage_nw,
             delay_ps=shortest_period_ps(network),
             cells=len(netlist.cells),
             flops=len(network.registers),
@@ -147,7 +148,7 @@ class Characteriser:
 
     def conditions_of(self, unit: Unit) -> Conditions:
         """Under which it is measured."""
-        return self.conditions if unit.has_output_load else replace(self.conditions, output_load_ff=0.0)
+        return replace(self.conditions, output_load_ff=0.0) if unit.is_part else self.conditions
 
     def source(self, unit: Unit, figures: Figures) -> str:
         """Where the figures of a unit come from, precisely enough to obtain them again."""
@@ -179,17 +180,9 @@ class Characteriser:
         )
         mean = "mean over the states of each cell"
         period = "shortest clock period: longest path from flop to flop, setup included"
-        quantities = [
-            (AREA, "", figures.area_um2, about),
-            (LEAKAGE, "", figures.leakage_nw, mean),
-            (DELAY, "", figures.delay_ps, period),
-        ]
-        if not unit.counts_registers:
-            leakage_nw = figures.leakage_nw - figures.register_leakage_nw
-            quantities = [
-                (AREA, "", figures.combinational_area_um2, f"gates alone; {about}"),
-                (LEAKAGE, "", leakage_nw, f"gates alone; {mean}"),
-            ]
+        quantities = [(AREA, "", figures.area_um2, about), (LEAKAGE, "", figures.leakage_nw, mean)]
+        if not unit.is_part:
+            quantities.append((DELAY, "", figures.delay_ps, period))
         for component in unit.components():
             events = [(ENERGY, event, *self._energy_pj(unit, figures, event)) for event in component.events]
             params = dict(component.params)
@@ -212,7 +205,8 @@ class Characteriser:
 
 
 def stimulus_cycles(unit: Unit) -> int:
-    return max(CYCLES // unit.lanes, _FEWEST_CYCLES)
+    fewest = _FEWEST_CYCLES if len(unit.stimuli) <= _MANY else _FEWEST_OF_MANY
+    return max(CYCLES // unit.lanes, fewest)
 
 
 def measure(unit: Unit, network: Network, stimulus: str) -> Energy:

@@ -198,7 +198,7 @@ def test_units_are_listed_exactly(capsys):
                 "weights": "floating, 1 layout in 8 bits",
                 "activations": "floating, 1 layout in 8 bits",
             },
-            "pipeline_cuts": ["tree", "align", "multiply"],
+            "pipeline_cuts": ["tree", "align", "exponent"],
             "latency_cycles": 5,
             "stationary": "outputs",
             "doubled": False,

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+import numpy as np
+
 from simulator.errors import InputError, nearest
 from simulator.formats import Format, get_format
 from simulator.formats.element import E8, E8M0, Element
@@ -24,7 +26,7 @@ from simulator.pe.protocol import Pair, Stationary
 from simulator.rtl.cells import FullAdder
 from simulator.rtl.unit import Energy, Stream, Unit
 from simulator.rtl.units.dot_function import expected_sums, sums_of_codes
-from simulator.rtl.units.dot_operands import operands
+from simulator.rtl.units.dot_operands import Operands, operands
 from simulator.rtl.units.dot_words import Word, words
 
 SCALES = ("e8m0", "e8", "fp8_e4m3", "uint<n>")
@@ -82,7 +84,8 @@ class DotUnit(Unit):
             self._check_window()
         if self.held.integers_only and not self.is_integer:
             raise InputError("an accumulator of integers", key="accumulator", value=self.accumulator)
-        if not self.is_floating_sum and any(bias for *_, bias in self.biases):
+        quanta = {w.element.quantum_exponent + a.element.quantum_exponent for w, a in self.pairs}
+        if not self.is_floating_sum and quanta != {self.exponent}:
             raise InputError(
                 "integers and fixed point count in one unit; these formats have several",
                 key="accumulator",
@@ -293,14 +296,14 @@ class DotUnit(Unit):
         """Where the data path may be cut, in the order in which ``cuts`` takes them."""
         if self.lanes == 1:
             return ("multiply", "align") if self.is_aligned and not self.is_floating_sum else ("multiply",)
+        magnitude = ("magnitude",) if self.is_floating_sum and self.is_signed else ()
         if not self.is_aligned:
             scale = () if self.scale in (None, *_POWERS_OF_TWO) else ("scale",)
-            return ("tree", *scale, "multiply") if self.is_floating_sum or scale else ("multiply", "tree")
-        return (
-            ("tree", "align", "multiply")
-            if self.align_window is None
-            else ("tree", "align", "exponent", "multiply")
-        )
+            if self.is_floating_sum or scale:
+                return ("tree", *scale, *magnitude, "multiply")
+            return ("multiply", "tree")
+        exponent = () if self.align_window is None else ("exponent",)
+        return ("tree", "align", *exponent, *magnitude, "multiply")
 
     @property
     def name(self) -> str:
@@ -378,16 +381,29 @@ class DotUnit(Unit):
 
     @property
     def proofs(self) -> tuple[str, ...]:
-        return tuple(self._stimulus("scales", pair) for pair in self.pairs)
+        """``formats``: all pairs, one after the other."""
+        if self.stationary != "outputs":
+            return tuple(self._stimulus("scales", pair) for pair in self.pairs)
+        return ("scales", "formats") if len(self.pairs) > 1 else ("scales",)
 
     def _stimulus(self, kind: str, pair: Pair) -> str:
         return kind if pair == self.pairs[0] else f"{kind} {pair_name(pair)}"
 
     def stream(self, stimulus: str, cycles: int, seed: int = 0) -> Stream:
+        if stimulus == "formats":
+            parts = [
+                operands(self, "scales", max(cycles // len(self.pairs), 6), seed, pair) for pair in self.pairs
+            ]
+            return self._stream(list(zip(parts, self.pairs, strict=True)))
         kind, _, of = stimulus.partition(" ")
         pair = next((pair for pair in self.pairs if pair_name(pair) == of), self.pairs[0])
-        stream = operands(self, kind, cycles, seed, pair)
-        return Stream(stream.ports(self, pair), lambda: expected_sums(self, stream, pair)[: -self.latency])
+        return self._stream([(operands(self, kind, cycles, seed, pair), pair)])
+
+    def _stream(self, parts: list[tuple[Operands, Pair]]) -> Stream:
+        """Operands of one pair of formats after those of another."""
+        of_parts = [part.ports(self, pair) for part, pair in parts]
+        ports = {name: np.concatenate([ports[name] for ports in of_parts]) for name in of_parts[0]}
+        return Stream(ports, lambda: expected_sums(self, parts)[: -self.latency])
 
     def read(self, outputs: Mapping[str, Sequence[int]]) -> list[Hashable]:
         """Sums as integers of the PE's function."""
@@ -526,4 +542,10 @@ dot32-fp6_e2m3-fix-e8m0-fp32-cut3 dot32-fp6_e3m2-fix-e8m0-fp32-cut3
 dot32-fp4_e2m1-fix-e8m0-fp32 dot32-fp4_e2m1-fix-e8m0-fp32-cut3
 dot16-fp4_e2m1-fix-fp8_e4m3-fp32 dot16-fp4_e2m1-fix-fp8_e4m3-fp32-cut2 dot16-int4-fp8_e4m3-fp32
 dot16-int4-fp8_e4m3-fp32-cut2
+mac-fp16-fp32-cut1-double mac-int4+int8xs14-int32-ws-double mac-int4xfp16-fp32
+dot32-int8-int32-cut2-double dot16-fp16-fix-fp32-cut2-double dot64-fp8_e4m3-fix-fp32-cut2-double
+dot16-fp8_e4m3+fp8_e5m2+fp6_e2m3+fp6_e3m2+fp4_e2m1-fix-fp32-cut2-double
+dot16-fp4_e2m1+int4-fix-fp8_e4m3-fp32-cut4-double dot16-s7+s6+s5+s4+s3+s2-e8-fp32-cut3-double
+dot16-int8+int6+int4+int3-uint4+uint6to6-int32-cut2-double
+dot32-fp8_e4m3+fp8_e5m2+fp6_e3m2+fp6_e2m3+fp4_e2m1+int8+int6+int4-al22-e8m0-fp32-cut4-double
 """

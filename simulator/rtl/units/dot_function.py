@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,31 +17,38 @@ if TYPE_CHECKING:
     from simulator.rtl.units.dot import DotUnit
 
 
-def expected_sums(unit: DotUnit, stream: Operands, pair: Pair | None = None) -> list[int]:
-    """What the port shows after each cycle's operands, of the formats ``pair``, as integers of the PE's function.
+def expected_sums(unit: DotUnit, parts: Sequence[tuple[Operands, Pair]]) -> list[int]:
+    """What the port shows after each cycle's operands, as integers of the PE's function: streams in pairs of formats,
+    one after the other, each of which begins with a new sum.
 
     Raises InputError where a sum overflows the accumulator's format: the hardware's answer is then undefined.
     """
-    weight_format, activation_format = unit.scale_pair(pair or unit.pairs[0])
+    sums = [each for stream, pair in parts for each in _sums(unit, stream, pair)]
+    if not unit.doubled or unit.stationary != "outputs":
+        return sums
+    first = np.concatenate([stream.first for stream, _ in parts])
+    finished = [0, *(sums[cycle - 1] if cycle else 0 for cycle in np.flatnonzero(first))]
+    return [finished[count] for count in np.cumsum(first)]
+
+
+def _sums(unit: DotUnit, stream: Operands, pair: Pair) -> list[int]:
+    """The accumulator after each cycle's operands."""
+    weight_format, activation_format = unit.scale_pair(pair)
     function = unit.pe.function(weight_format, activation_format)
     activations, _ = decode_integers(activation_format.element, stream.activations)
     weights, _ = decode_integers(weight_format.element, stream.weights)
     state = np.zeros((1, function.words), function.dtype)
     sums: list[int] = []
-    finished = [0]
     for cycle, first in enumerate(stream.first):
         if stream.partials is not None:
             (before,) = sums_of_codes(unit.held, [int(stream.partials[cycle]) & ((1 << unit.held.bits) - 1)])
             state = np.array([[before]], function.dtype)
         elif first:
-            finished.append(sums[-1] if sums else 0)
             state = np.zeros((1, function.words), function.dtype)
         scales = _scales((weight_format, activation_format), stream, cycle)
         now = slice(cycle, cycle + 1)
         state = function.step(state, activations[now], weights[now], scales)
         sums.append(int(function.result(state)[0]))
-    if unit.doubled and stream.partials is None:
-        return [finished[count] for count in np.cumsum(stream.first)]
     return sums
 
 

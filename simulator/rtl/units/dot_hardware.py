@@ -347,6 +347,8 @@ def _accumulate_float(
         total = live.pop("sum")
         sign = total[-1] if unit.is_signed else C(0, 1)
         magnitude = named(m, Mux(sign, -total, total), "magnitude")[: len(total)]
+        live = stages.cut("magnitude", live | {"sign": sign, "magnitude": magnitude})
+        sign, magnitude = live.pop("sign"), live.pop("magnitude")
         if unit.align_window is not None:
             own = live.pop("exponent")
             exponent += unit.fraction_bits - unit.align_window - _lowest_exponent(unit)
