@@ -142,10 +142,6 @@ class Network:
         return sum(register.cell.area_um2 for register in self.registers)
 
     @property
-    def register_leakage_nw(self) -> float:
-        return sum(register.cell.leakage_nw for register in self.registers)
-
-    @property
     def leakage_nw(self) -> float:
         return sum(self.cells.library.cells[name].leakage_nw for _, name, _ in self.netlist.cells)
 

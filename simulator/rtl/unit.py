@@ -57,11 +57,12 @@ class Unit(ABC):
 
     lanes: int = 1
     """Copies of the same thing in it: wide units are simulated for fewer cycles, their energies average out."""
-    counts_registers: bool = True
-    """False for a part without registers of its own: those around it only time it, its area is that of the gates."""
-    has_output_load: bool = True
-    """False for a part of something: what it drives counts the charge of its own pins, so its outputs are measured
-    without a load."""
+
+    @property
+    def is_part(self) -> bool:
+        """A circuit between bare ports. What it drives counts the charge of its own pins, so its outputs are measured
+        without a load; no clock period is its own."""
+        return False
 
     @property
     @abstractmethod

@@ -94,12 +94,8 @@ class LMulUnit(Unit):
             raise InputError("pipeline cuts", value=self.cuts, allowed=f"0 to {len(self.cut_places)}")
 
     @property
-    def counts_registers(self) -> bool:  # type: ignore[override]
-        return self.accumulator is not None
-
-    @property
-    def has_output_load(self) -> bool:  # type: ignore[override]
-        return self.accumulator is not None
+    def is_part(self) -> bool:
+        return self.accumulator is None
 
     @property
     def element(self) -> Element:

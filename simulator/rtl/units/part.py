@@ -54,9 +54,6 @@ class PartUnit(Unit):
     sizes: tuple[int, ...]
     """In the order of the kind's parameters."""
 
-    counts_registers = False
-    has_output_load = False
-
     @property
     def params(self) -> dict[str, int]:
         return dict(zip(KINDS[self.kind].params, self.sizes, strict=True))
@@ -67,6 +64,10 @@ class PartUnit(Unit):
             exponent_bits, significand_bits = self.sizes
             return f"part-{self.kind}-e{exponent_bits}m{significand_bits - 1}"
         return f"part-{self.kind}-" + "x".join(map(str, self.sizes))
+
+    @property
+    def is_part(self) -> bool:
+        return True
 
     @property
     def is_float(self) -> bool:
@@ -209,7 +210,7 @@ class PartUnit(Unit):
             "scales": None,
             "pipeline_cuts": [],
             "latency_cycles": self.latency,
-            "registers_counted": "the bit" if self.counts_registers else "none",
+            "registers_counted": "the bit" if self.kind == "register" else "none",
             "params": self.params,
             "rounding": "nearest even, subnormals exact" if self.is_float else None,
         }
@@ -218,8 +219,6 @@ class PartUnit(Unit):
 @dataclass(frozen=True)
 class RegisterUnit(PartUnit):
     """One bit of a register."""
-
-    counts_registers = True
 
     @property
     def latency(self) -> int:
