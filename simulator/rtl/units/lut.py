@@ -15,6 +15,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from simulator.config import validate
 from simulator.errors import InputError
 from simulator.hardware.structure import Component
 from simulator.pe.base import pair_name
@@ -53,17 +54,20 @@ class _OfLut(Unit):
 
     @property
     def pe(self) -> LutPE:
-        return LutPE(
-            family="lut",
-            weights=tuple(self.weights.split("+")),
-            activations=tuple(self.activations.split("+")),
-            accumulator=self.accumulator,
-            lanes=self.step_lanes,
-            table_inputs=self.table_inputs,
-            reinterpret=self.reinterpret,
-            table_quantization="int8" if self.tables == "int8" else "none",
-            float_tables="fp32" if self.tables == "fp32" else "fp16",
-            pipeline_stages=self.stages,
+        return validate(
+            LutPE,
+            {
+                "family": "lut",
+                "weights": self.weights.split("+"),
+                "activations": self.activations.split("+"),
+                "accumulator": self.accumulator,
+                "lanes": self.step_lanes,
+                "table_inputs": self.table_inputs,
+                "reinterpret": self.reinterpret,
+                "table_quantization": "int8" if self.tables == "int8" else "none",
+                "float_tables": "fp32" if self.tables == "fp32" else "fp16",
+                "pipeline_stages": self.stages,
+            },
         )
 
     @property
@@ -372,10 +376,10 @@ def unit_of_name(name: str) -> Unit:
         )
         unit.check()
         unit.components()
-    except ValueError as error:
-        reason = error.problem if isinstance(error, InputError) else str(error).splitlines()[-1].strip()
-        allowed = error.allowed if isinstance(error, InputError) else None
-        raise InputError(f"no such unit: {reason}", key="--unit", value=name, allowed=allowed) from None
+    except InputError as error:
+        raise InputError(
+            f"no such unit: {error.problem}", key="--unit", value=name, allowed=error.allowed
+        ) from None
     if unit.name != name:
         raise InputError("not how the unit is called", key="--unit", value=name, allowed=unit.name)
     return unit

@@ -125,11 +125,15 @@ class Steps:
             name: (numbers[seen], bits) for name, (numbers, bits) in self.tables().items()
         }
         words["keys"] = (self.key_bits()[self.plane, seen], 1)
+        words |= {name: (flags, pe_inputs(self.pe)[name]) for name, flags in self.flags().items()}
+        return {name: port_bits(*words[name]) for name in pe_inputs(self.pe)}
+
+    def flags(self) -> Mapping[str, Codes]:
+        """{port: (cycles,)} what a PE has to do, of those ports that it has."""
         negative = (self.plane == self.planes - 1) & (self.pair[0].element.kind == "int")
         flags = {"start": self.begins, "last": self.ends, "first": self.first, "subtract": negative}
-        words |= {name: (flag.astype(np.int64), 1) for name, flag in flags.items()}
-        words["plane"] = (self.plane, (self.pe.most_planes - 1).bit_length())
-        return {name: port_bits(*words[name]) for name in pe_inputs(self.pe)}
+        ports = {name: flag.astype(np.int64) for name, flag in flags.items()} | {"plane": self.plane}
+        return {name: flags for name, flags in ports.items() if name in pe_inputs(self.pe)}
 
     def table_ports(self) -> Mapping[str, Bits]:
         """What is loaded into a row's tables in the cycle in which a step begins."""
