@@ -12,6 +12,10 @@ In a cycle the PE
 4. after the last cycle of a group multiplies the partial sum by the group's integer scale, a bit of it a cycle, and
    adds the product to the output, while the next group begins.
 
+The PEs of a tile's column end a group together and share the adder of step 4: a product waits in its unit until the
+adder takes it, and until then the unit takes no other sum. So a group's scaling is over `_scaling` cycles after its
+sum was complete; the last product is then in the register before the adder, and in the output ``adder_stages`` later.
+
 Where the paper is silent we compute this: lanes whose product is zero take no part in the maximum; a rounded
 significand may carry into one more bit; partial sum and output are in the format of ``accumulator``, each addition
 exact and rounded once to nearest even; the product with the group's scale is exact.
@@ -31,7 +35,7 @@ from simulator.hardware.structure import Component, Part
 from simulator.pe.arithmetic import FP16, BinaryFloat
 from simulator.pe.base import AccumulatingPE
 from simulator.pe.bitmod_function import BitModFunction
-from simulator.pe.bitmod_terms import FIXED_POINT_BITS, WIDEST_INTEGER, cycles_of, refusal
+from simulator.pe.bitmod_terms import FIXED_POINT_BITS, SPECIAL_VALUES, WIDEST_INTEGER, cycles_of, refusal
 from simulator.pe.protocol import Pair, Stationary, Timing
 from simulator.units import ceil_div
 
@@ -40,8 +44,8 @@ _EXPONENT_BITS = 6
 _TERM_BITS = 4
 """Sign, exponent (2 bits) and mantissa of a term."""
 _SIGNIFICANCE_BITS = 3
-_SPECIAL_VALUES = 4
-"""Entries of the register file that a group's selector points into."""
+_SELECTOR_BITS, _MODE_BITS = 2, 3
+"""That the encoder keeps with the weights: the group's special value; integers or floats, and the cycle of the step."""
 _STAGES = 3
 """Pipeline stages from operands to the group's partial sum."""
 Uses = dict[tuple[str, str], int]
@@ -66,6 +70,9 @@ class BitModPE(AccumulatingPE):
     tile: Annotated[int, Field(ge=1, le=256)] = 8
     """PEs along an edge of a tile: those of a column share the adder of scaled sums, one sum a cycle; those of a row
     share an encoder of weights."""
+
+    adder_stages: Annotated[int, Field(ge=1, le=6)] = 5
+    """Pipeline stages of that adder."""
 
     @property
     def _sum_format(self) -> BinaryFloat:
@@ -100,15 +107,37 @@ class BitModPE(AccumulatingPE):
 
     def timing(self, weights: Format, activations: Format) -> Timing:
         """A cycle for each term of a weight, zeros too; a group's scaling beside the next group."""
-        scaling = max(self.scale_bits * self.dequant_shared_by, self.tile) if weights.group_size else 0
+        inside = weights.group_size > 0
         return Timing(
-            self.lanes, _STAGES + scaling, cycles_of(weights.element), serial=True, group_cycles=scaling
+            self.lanes,
+            _STAGES + (self._scaling + 1 + self.adder_stages if inside else 0),
+            cycles_of(weights.element),
+            serial=True,
+            group_cycles=self._scaling if inside else 0,
         )
+
+    @property
+    def _scaling(self) -> int:
+        """Cycles from the sums of a group to those of the next that units for scales can take: one bit a cycle, PE by
+        PE, and one product a cycle to the adder of a column, which must be done with an output before it is added to
+        again."""
+        in_units = self.scale_bits * self.dequant_shared_by + ceil_div(self.tile, self.dequant_shared_by)
+        return max(in_units - 1, self.scale_bits + self.tile - 1, self.adder_stages)
 
     @property
     def aligned_bits(self) -> int:
         """Width of an aligned significand."""
         return FP16.precision + self.guard_bits
+
+    @property
+    def distance_bits(self) -> int:
+        """Of the distance to the largest exponent, no farther than leaves nothing."""
+        return min((self.aligned_bits + 1).bit_length(), _EXPONENT_BITS)
+
+    @property
+    def scaled_bits(self) -> int:
+        """Of a sum's significand times a scale, exactly."""
+        return self._sum_format.precision + self.scale_bits
 
     @property
     def sum_bits(self) -> int:
@@ -127,7 +156,8 @@ class BitModPE(AccumulatingPE):
         """PEs; encoders of weights, one for each row of each tile; multipliers by group scales; adders of scaled sums.
 
         The AND gates of a mantissa bit are a multiplier of 11 x 1 bits, leading-one detectors and Booth recoders
-        comparators of the bits that they look at; gates that apply signs or choose between the two are not counted.
+        comparators of the bits that they look at; gates that apply signs or choose between the two are not counted, nor
+        are the bits that round aligned significands: they enter the tree beside them.
         """
         elements = {pair[0].element.name: pair[0].element for pair in pairs}.values()
         count = weight_lines * activation_lines
@@ -139,38 +169,40 @@ class BitModPE(AccumulatingPE):
         )
 
     def _pe(self, count: int, elements: Iterable[Element]) -> Component:
-        """Its events are steps, told apart by their cycles."""
+        """Its events are steps, told apart by the weights' element."""
         lanes, exponent = self.lanes, {"bits": _EXPONENT_BITS}
         datapath = [
             Part("exponent_adder", "int_adder", exponent, lanes),
             Part("distance", "int_adder", exponent, lanes),
             Part("product", "int_multiplier", {"a_bits": FP16.precision, "b_bits": 1}, lanes),
             Part("aligner", "shifter", {"bits": self.aligned_bits}, lanes),
-            Part("rounding", "int_adder", {"bits": self.aligned_bits}, lanes),
+            Part("magnitude", "int_adder", {"bits": self.sum_bits}),
             Part("significance", "int_adder", {"bits": self.sums.exponent_bits}),
             self.partial_adder(),
         ]
         if lanes > 1:
             datapath.append(Part("maximum", "comparator", exponent, lanes - 1))
             datapath.append(Part("tree", "int_adder", {"bits": self.sum_bits}, lanes - 1))
+        along = _SIGNIFICANCE_BITS + 1  # the flag of a new group
         each_cycle = [
-            Part("terms", "register", {"bits": lanes * _TERM_BITS + _SIGNIFICANCE_BITS}),
+            Part("terms", "register", {"bits": lanes * _TERM_BITS + along}),
             Part(
                 "stage_1",
                 "register",
-                {"bits": lanes * (_EXPONENT_BITS + 1 + FP16.precision) + _EXPONENT_BITS},
+                {"bits": lanes * (self.distance_bits + 1 + FP16.precision) + _EXPONENT_BITS + along},
             ),
-            Part("stage_2", "register", {"bits": self.sum_bits + _EXPONENT_BITS + _SIGNIFICANCE_BITS}),
+            Part("stage_2", "register", {"bits": self.sum_bits + _EXPONENT_BITS + along}),
             Part("group_sum", "register", {"bits": self.accumulator_bits}),
         ]
         operands = Part("activations", "register", {"bits": FP16.bits}, lanes)
         events: dict[str, Uses] = {
             "idle": {(part.name, "clock"): part.count for part in (*each_cycle, operands)}
         }
-        for cycles in sorted({cycles_of(element) for element in elements}):
+        for element in elements:
+            cycles = cycles_of(element)
             step = {(part.name, "operate"): cycles * part.count for part in datapath}
             step |= {(part.name, "write"): cycles * part.count for part in each_cycle}
-            events[_step(cycles)] = step | {(operands.name, "write"): lanes}
+            events[_step(element)] = step | {(operands.name, "write"): lanes}
         params: dict[str, int | str] = {
             "lanes": lanes,
             "guard_bits": self.guard_bits,
@@ -180,55 +212,83 @@ class BitModPE(AccumulatingPE):
 
     def _encoder(self, rows: int, copies: int, elements: Iterable[Element]) -> Component:
         """A row of PEs that spans several tiles has a copy in each, and all of them encode what enters the row."""
+        control = {"bits": _SELECTOR_BITS + _MODE_BITS}
         parts = [
             Part("weights", "register", {"bits": WIDEST_INTEGER}, self.lanes),
-            Part("special_values", "register", {"bits": FIXED_POINT_BITS + 1}, _SPECIAL_VALUES),
+            Part("special_values", "register", {"bits": FIXED_POINT_BITS + 1}, SPECIAL_VALUES),
+            Part("control", "register", control),
+            Part("special_value", "multiplexer", {"inputs": SPECIAL_VALUES, "bits": FIXED_POINT_BITS + 1}),
             Part("leading_one", "comparator", {"bits": FIXED_POINT_BITS - 1}, 2 * self.lanes),
             Part("booth", "comparator", {"bits": 3}, self.lanes),
             Part("terms", "register", {"bits": _TERM_BITS}, self.lanes),
+            Part("significance", "register", {"bits": _SIGNIFICANCE_BITS}),
         ]
         events: dict[str, Uses] = {}
         for element in elements:
-            found = {("booth", "operate"): copies * cycles_of(element)}
-            if not element.is_integer:
-                found = {("leading_one", "operate"): 2 * copies}
+            cycles = cycles_of(element)
+            found = {("booth", "operate"): cycles} if element.is_integer else {("leading_one", "operate"): 2}
             at_width = Part(f"weights {element.name}", "register", {"bits": element.bits}, 0)
             parts.append(at_width)
-            written = {(at_width.name, "write"): copies, ("terms", "write"): copies * cycles_of(element)}
-            events[_encode(element)] = found | written
-        params = {"lanes": self.lanes, "tile": self.tile, "copies": copies}
-        return Component("weight_encoder", "bitmod_encoder", params, rows * copies, tuple(parts), events)
+            events[_encode(element)] = {**found, (at_width.name, "write"): 1, ("terms", "write"): cycles}
+        return Component(
+            "weight_encoder",
+            "bitmod_encoder",
+            {"lanes": self.lanes},
+            rows * copies,
+            tuple(parts),
+            events,
+            copies=copies,
+        )
 
     def _dequantizer(self, count: int) -> Component:
-        bits = self._sum_format.precision + self.scale_bits
-        parts = (
-            Part("adder", "int_adder", {"bits": bits}),
-            Part("product", "register", {"bits": bits}),
-            Part("scale", "register", {"bits": self.scale_bits}),
-        )
+        """A shift-and-add multiplier: what is left of the scale stands in the low bits of the product."""
+        precision, sharing = self._sum_format.precision, self.dequant_shared_by
+        parts = [
+            Part("adder", "int_adder", {"bits": precision}),
+            Part("sum", "register", {"bits": self.accumulator_bits}, sharing),
+            Part("product", "register", {"bits": self.scaled_bits}),
+        ]
+        if sharing > 1:
+            parts.append(Part("inputs", "multiplexer", {"inputs": sharing, "bits": self.accumulator_bits}))
         a_bit = {("adder", "operate"): self.scale_bits, ("product", "write"): self.scale_bits}
-        events = {"scale": a_bit | {("scale", "write"): 1}}
+        events = {"scale": a_bit | {("sum", "write"): 1}}
+        params: dict[str, int | str] = {"bits": self.scale_bits, "accumulator": self.accumulator}
+        if sharing > 1:
+            params["shared_by"] = sharing
         return Component(
-            "dequantizer",
-            "bitmod_dequantizer",
-            {"bits": self.scale_bits},
-            count,
-            parts,
-            events,
-            dequantizes=True,
+            "dequantizer", "bitmod_dequantizer", params, count, tuple(parts), events, dequantizes=True
         )
 
     def _group_adder(self, count: int, doubled: bool) -> Component:
         copies = self.tile * (2 if doubled else 1)
-        parts = (self.partial_adder(), Part("outputs", "register", {"bits": self.accumulator_bits}, copies))
-        events = {"add": {("accumulate", "operate"): 1, ("outputs", "write"): 1}}
-        return Component("group_adder", "bitmod_group_adder", {"outputs": copies}, count, parts, events)
+        product = 1 + self.sums.exponent_bits + self.scaled_bits
+        parts = [
+            self.partial_adder(),
+            Part("product", "register", {"bits": product}),
+            Part("outputs", "register", {"bits": self.accumulator_bits}, copies),
+        ]
+        if self.tile > 1:
+            parts.append(Part("column", "multiplexer", {"inputs": self.tile, "bits": product}))
+        if copies > 1:
+            parts.append(Part("read", "multiplexer", {"inputs": copies, "bits": self.accumulator_bits}))
+        events: dict[str, Uses] = {
+            "add": {(part.name, "operate"): 1 for part in parts if part.kind != "register"}
+        }
+        events["add"] |= {("product", "write"): 1, ("outputs", "write"): 1}
+        params: dict[str, int | str] = {
+            "outputs": copies,
+            "tile": self.tile,
+            "bits": self.scale_bits,
+            "stages": self.adder_stages,
+            "accumulator": self.accumulator,
+        }
+        return Component("group_adder", "bitmod_group_adder", params, count, tuple(parts), events)
 
     def activity(
         self, weights: Format, activations: Format, *, stationary: Stationary
     ) -> Mapping[str, Mapping[tuple[str, str], int]]:
         return {
-            "step": {("pe", _step(cycles_of(weights.element))): 1},
+            "step": {("pe", _step(weights.element)): 1},
             "idle": {("pe", "idle"): 1},
             "weight": {("weight_encoder", _encode(weights.element)): 1},
             "group": {("dequantizer", "scale"): 1, ("group_adder", "add"): 1},
@@ -248,8 +308,8 @@ class BitModPE(AccumulatingPE):
         )
 
 
-def _step(cycles: int) -> str:
-    return f"step of {cycles} cycles" if cycles > 1 else "step of 1 cycle"
+def _step(element: Element) -> str:
+    return f"step {element.name}"
 
 
 def _encode(element: Element) -> str:

@@ -69,6 +69,11 @@ class BitModFunction:
             after[..., 0] = 0
         return after
 
+    def cycle(self, partial: Reals, activations: Integers, digits: Integers, bsig: int) -> Reals:
+        """Partial sums (...) after one cycle of a step, on activations and digits (..., lanes)."""
+        exponents, significands = _unpacked(activations.astype(np.int64))
+        return self._cycles(partial, exponents, significands, digits[..., None], (bsig,))
+
     def _cycles(
         self,
         partial: Reals,

@@ -22,6 +22,10 @@ from simulator.pe.arithmetic import Integers
 FIXED_POINT_BITS = 5
 """I3 to F0."""
 WIDEST_INTEGER = 8
+SPECIAL_VALUES = 4
+"""Entries of the register file that a group's selector points into."""
+DECODED = {4: (0, 1, 2, 3, 4, 6, 8, 12), 3: (0, 1, 2, 4)}
+"""Magnitudes of the codes that the decoder knows, in their smallest unit; the code of -0 takes the special value."""
 _BITS_WITH_FRACTION = 4
 """Floats of so many bits have halves."""
 
@@ -65,16 +69,21 @@ def refusal(element: Element) -> str | None:
         if element.bits <= WIDEST_INTEGER:
             return None
         return f"its Booth encoder takes integers of at most {WIDEST_INTEGER} bits, not {element.name}"
-    if element.is_integer or element.bits not in (3, 4) or element.has_nan:
+    if element.is_integer or element.bits not in DECODED or element.has_nan:
         return f"it has neither Booth digits nor a decoder for {element.name}"
-    integers = _integers_of(element)
+    tables = _integers_of(element)
+    if (tables[:, : len(DECODED[element.bits])] != DECODED[element.bits]).any():
+        return f"its decoder reads codes of {element.bits} bits as {DECODED[element.bits]}, not as {element.name}"
+    if len(tables) > SPECIAL_VALUES:
+        return f"it has registers for {SPECIAL_VALUES} special values, fewer than {element.name} has"
+    integers = np.unique(tables)
     digits, significances = terms(integers, element)
     sums = (digits * np.array([1 << (bsig + 1) for bsig in significances])).sum(axis=-1)
     return None if (sums == 2 * integers).all() else f"{element.name} has values of more than two terms"
 
 
 def _integers_of(element: Element) -> Integers:
-    """The integers of all codes, in all tables."""
+    """The integers of all codes (tables, codes)."""
     if element.kind == "table":
         return np.array(element.tables)
-    return decode_integers(element, np.arange(1 << element.bits, dtype=element.dtype))[0]
+    return decode_integers(element, np.arange(1 << element.bits, dtype=element.dtype))[0][None]

@@ -37,7 +37,7 @@ def test_sixteen_tiles_have_the_published_area() -> None:
 def test_a_busy_tile_has_the_published_power(weights: str, cycles: int) -> None:
     """37.5 + 1.86 mW at 1 GHz: a step of 64 PEs, and what enters a quarter of a row's four tiles in it."""
     costs = priced()
-    steps = 64 * costs["pe"].energy_pj[f"step of {cycles} cycles"]
+    steps = 64 * costs["pe"].energy_pj[f"step {weights}"]
     encoded = 8 * 4 * costs["weight_encoder"].energy_pj[f"encode {weights}"] / 4
     assert (steps + encoded) / cycles == pytest.approx(37.5 + 1.86)
 

@@ -201,13 +201,14 @@ def test_a_step_has_as_many_cycles_as_half_the_bits() -> None:
 
 @pytest.mark.parametrize(("sharing", "stall"), [(1, 0), (8, 0), (9, 8), (16, 64)])
 def test_scaling_stalls_only_what_shares_it_too_widely(sharing: int, stall: int) -> None:
-    """A group of 128 takes 64 cycles in FP3; its scaling takes 8 cycles a PE."""
+    """A group of 128 takes 64 cycles in FP3; its scaling takes 8 cycles a PE, and 7 more until the column's adder has
+    taken the products of eight units."""
     weights = grouped("mixed_g128", FP3)
     timing = taking(weights, dequant_shared_by=sharing).timing(weights, FP16_FORMAT)
     group = 128 // timing.lanes * timing.initiation_interval
     assert group == 64
     assert max(0, timing.group_cycles - group) == stall
-    assert timing.latency == 3 + timing.group_cycles
+    assert timing.latency == 3 + timing.group_cycles + 1 + 5
 
 
 @pytest.mark.parametrize(("element", "values"), [(FP4, FP4_VALUES), (FP3, FP3_VALUES)])
@@ -246,6 +247,25 @@ def test_values_of_three_ones_have_no_decoder() -> None:
     assert refusal(FP16) is not None
 
 
+def test_codes_that_the_decoder_reads_otherwise_are_refused() -> None:
+    assert refusal(get_format("e2m0").element) is None
+    assert "reads codes of 4 bits" in (refusal(get_format("flint4").element) or "")
+    assert "reads codes of 3 bits" in (refusal(get_format("e1m1").element) or "")
+    many = value_table("many", *(table(FP4_MAGNITUDES, special) for special in (5, -5, 9, -9, 10)))
+    assert "4 special values" in (refusal(many) or "")
+
+
+def test_a_unit_for_scales_that_is_shared_has_a_register_for_each_sum() -> None:
+    found = bitmod(dequant_shared_by=4, accumulator="e8m13").hardware(
+        weight_lines=8, activation_lines=8, stationary="outputs", doubled=True, pairs=()
+    )
+    unit = next(component for component in found if component.name == "dequantizer")
+    parts = {part.name: part for part in unit.parts}
+    assert (unit.count, parts["sum"].count, parts["sum"].params) == (16, 4, {"bits": 22})
+    assert parts["inputs"].params == {"inputs": 4, "bits": 22}
+    assert unit.params == {"bits": 8, "accumulator": "e8m13", "shared_by": 4}
+
+
 def test_what_its_datapath_lacks_is_refused() -> None:
     pe = bitmod()
     assert pe.accepts(get_format("int6_channel"), FP16_FORMAT) is None
@@ -267,7 +287,10 @@ def test_widths_follow_from_significands_guard_bits_and_lanes() -> None:
     assert parts["pe", "aligner"].params == {"bits": 14}
     assert (parts["pe", "tree"].params, parts["pe", "tree"].count) == ({"bits": 18}, 3)
     assert (parts["pe", "product"].params, parts["pe", "product"].count) == ({"a_bits": 11, "b_bits": 1}, 4)
-    assert parts["dequantizer", "adder"].params == {"bits": 24 + 8}
+    assert parts["pe", "stage_1"].params == {"bits": 4 * (11 + 1 + 4) + 6 + 3 + 1}
+    assert parts["dequantizer", "adder"].params == {"bits": 24}
+    assert parts["dequantizer", "product"].params == {"bits": 24 + 8}
+    assert parts["group_adder", "product"].params == {"bits": 1 + 8 + 24 + 8}
     counts = {component.name: component.count for component in found}
     assert counts == {"pe": 128, "weight_encoder": 8 * 2, "dequantizer": 128, "group_adder": 16}
 
@@ -284,5 +307,5 @@ def test_its_hardware_has_a_price_and_its_activity_exists() -> None:
         activity = pe.activity(*pair, stationary="outputs")
         assert {event for made in activity.values() for event in made} <= events
     priced = technology.price(found[0]).energy_pj
-    assert priced["step of 3 cycles"] > priced["step of 2 cycles"]
-    assert pe.activity(*pairs[1], stationary="outputs")["step"] == {("pe", "step of 3 cycles"): 1}
+    assert priced["step int6"] == pytest.approx(1.5 * priced["step fp4_mixed"], rel=0.1)
+    assert pe.activity(*pairs[1], stationary="outputs")["step"] == {("pe", "step int6"): 1}

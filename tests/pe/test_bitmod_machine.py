@@ -110,15 +110,16 @@ def test_results_equal_the_oracle_and_engines_agree(
 
 
 def test_a_scaling_unit_shared_too_widely_stalls_the_array() -> None:
-    """A group of 16 takes 4 steps of 2 cycles; 2 PEs to a unit need 16 cycles."""
+    """A group of 16 takes 4 steps of 2 cycles. A PE's own unit needs 8 and waits one for the adder, which takes the
+    products of a column of two PEs in turn; a unit of both needs 16."""
     cycles = {}
-    for sharing in (1, 2):
+    for sharing, stall in ((1, 1), (2, 8)):
         accelerator = machine("broadcast", "n", 64, dequant_shared_by=sharing)
         gemm = gemm_workload(3, 64, 4, weights="bitmod_fp4_g16", activations="fp16").gemms[0]
         record = fast.simulate_gemm(plan_gemm(gemm, accelerator), "gemm", "gemm")
-        assert record.cycle_stack["dequantization"] == 8 * 4 * (sharing - 1)
+        assert record.cycle_stack["dequantization"] == 4 * stall
         cycles[sharing] = record.compute_cycles
-    assert cycles[2] > cycles[1] + 8 * 4 - 1
+    assert cycles[2] >= cycles[1] + 7 * 4
 
 
 def test_the_shipped_array_takes_the_papers_cycles_and_little_more() -> None:
