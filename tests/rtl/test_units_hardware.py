@@ -96,6 +96,9 @@ UNITS = [
     "dot4-uint4xfp8_e4m3-al20-fp32-cut3",
     "dot2-s3xfp6_e3m2-fix-fp32",
     "dot2-int8-uint4-int32-cut1",
+    "mac-fp8_e4m3-fp16-every4-cut1-double",
+    "dot3-fp8_e4m3-al22acc-fp32-cut3",
+    "dot2-int8-fp16-fp32-every3-cut4-double",
 ]
 
 
@@ -132,6 +135,7 @@ def test_narrow_integers_use_the_wide_hardware():
         "dot2-s7+s3-e8-fp32-cut1",
         "dot2-int8+int4-uint4+uint6to6-int32-cut2",
         "dot2-fp8_e4m3+fp6_e2m3+int8-al22-e8m0-fp32-cut4",
+        "dot2-fp8_e4m3+fp8_e5m2-al13acc-fp16-e8m13trunc-every4-cut5-double",
         pytest.param("dot2-fp6_e2m3+fp4_e2m1+int8-fix-fp32", marks=pytest.mark.slow),
         pytest.param("dot2-fp8_e4m3+fp8_e5m2+fp6_e3m2+int8+int4-al22-e8m0-fp32-cut4", marks=pytest.mark.slow),
     ],
@@ -141,6 +145,14 @@ def test_formats_share_hardware(name):
     for proof in unit.proofs:
         stream = unit.stream(proof, 12 * len(unit.pairs), seed=6)
         assert in_amaranth(unit, stream.ports, INVERTING) == list(stream.expected())
+
+
+@pytest.mark.parametrize("kind", ["often", "gaussian"])
+def test_a_second_level_takes_what_leaves_the_first(kind):
+    unit = unit_of_name("dot2-fp8_e4m3-al13acc-fp16-e8m13trunc-every4-cut3-double")
+    stream = operands(unit, kind, 150, seed=8)
+    assert len(set(expected(unit, stream))) > 2
+    assert simulated(unit, stream) == expected(unit, stream)
 
 
 def corner_codes(element, rng, shape):
@@ -331,6 +343,11 @@ def test_a_name_says_everything(unit):
         ("dot4-int8-uint4to9-int32", "to no more bits than the narrowest have"),
         ("dot4-int8-bf16-fp32", "scales of this unit"),
         ("mac-int99-int32", "int99"),
+        ("dot4-fp8_e4m3-al13acc-e4m13trunc", "could be subnormal"),
+        ("dot4-fp8_e4m3-al13-fp32trunc", "truncates only where it is fused"),
+        ("dot4-fp8_e4m3-al13acc-e8m0-fp32", "wait for a second level"),
+        ("mac-fp8_e4m3-fp16-every4-cut1", "a second level needs"),
+        ("mac-fp8_e4m3-fp16-every2-cut1-double", "too often"),
     ],
 )
 def test_names_of_no_unit_are_refused(name, said):

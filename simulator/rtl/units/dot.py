@@ -26,12 +26,14 @@ from simulator.pe.protocol import Pair, Stationary
 from simulator.rtl.cells import FullAdder
 from simulator.rtl.unit import Energy, Stream, Unit
 from simulator.rtl.units.dot_function import expected_sums, sums_of_codes
-from simulator.rtl.units.dot_operands import Operands, operands
+from simulator.rtl.units.dot_operands import OFTEN, Operands, operands
 from simulator.rtl.units.dot_words import Word, words
 
-SCALES = ("e8m0", "e8", "fp8_e4m3", "uint<n>")
+SCALES = ("e8m0", "e8", "fp8_e4m3", "fp16", "uint<n>")
 """Scale formats that units multiply by; of unsigned integers several."""
 _POWERS_OF_TWO = {element.name: element for element in (E8M0, E8)}
+_LOWEST_SUM = 2
+"""Of the exponent fields of two floats."""
 _IN_BLOCKS = " in blocks"
 """What names of events have behind the pair where scales are applied inside (`simulator.pe.block_dot`)."""
 
@@ -52,6 +54,12 @@ class DotUnit(Unit):
     """Format of both operands' block scales, applied to the sum of the lanes; of unsigned integers several with +."""
     scale_product_bits: int | None = None
     """Bits that are kept of a product of two integer scales; None: all."""
+    fused: bool = False
+    """The accumulator is aligned with the products, one tree adds all."""
+    truncate: bool = False
+    """The accumulator is rounded towards zero."""
+    promote_every: int | None = None
+    """Steps after which the accumulator moves into an FP32 register."""
     cuts: int = 0
     """Ranks of registers through the data path; see `cut_places`."""
     stationary: Stationary = "outputs"
@@ -82,6 +90,7 @@ class DotUnit(Unit):
             raise InputError("scales need stationary outputs", key="stationary", value=self.stationary)
         if self.align_window is not None:
             self._check_window()
+        self._check_levels()
         if self.held.integers_only and not self.is_integer:
             raise InputError("an accumulator of integers", key="accumulator", value=self.accumulator)
         quanta = {w.element.quantum_exponent + a.element.quantum_exponent for w, a in self.pairs}
@@ -116,6 +125,33 @@ class DotUnit(Unit):
                 key="accumulator",
                 value=self.accumulator,
             )
+
+    def _check_levels(self) -> None:
+        if self.fused and (self.align_window is None or self.stationary != "outputs" or self.lanes == 1):
+            raise InputError("the accumulator is aligned in a window, with several lanes", key="fused")
+        if self.fused and self.scale is not None and not self.promote_every:
+            raise InputError(
+                "scales of a fused accumulator wait for a second level", key="scale", value=self.scale
+            )
+        if self.truncate and not self.fused:
+            raise InputError("truncates only where it is fused", key="accumulator", value=self.accumulator)
+        if self.promote_every is not None and not (
+            self.is_floating_sum and self.doubled and self.stationary == "outputs" and self.cuts
+        ):
+            raise InputError(
+                "a second level needs a floating-point accumulator with stationary outputs, -double, and a cut",
+                key="promote_every",
+                value=self.promote_every,
+            )
+        if self.promote_every is not None and self.promote_every <= OFTEN:
+            raise InputError(
+                "is too often to be told from a step",
+                key="promote_every",
+                value=self.promote_every,
+                allowed=f"{OFTEN + 1} or more",
+            )
+        if self.fused and _LOWEST_SUM + self.exponent_field - (self.align_window or 0) < 1:
+            raise InputError("its sums could be subnormal", key="accumulator", value=self.accumulator)
 
     def _check_window(self) -> None:
         if not self.is_floating_sum:
@@ -206,6 +242,24 @@ class DotUnit(Unit):
         return accumulator(self.accumulator)
 
     @property
+    def outgoing(self) -> Accumulator:
+        """What a finished sum leaves in."""
+        return accumulator("fp32") if self.promote_every else self.held
+
+    @property
+    def ends_groups(self) -> bool:
+        """A port says where blocks end."""
+        return self.promote_every is not None and self.scale is not None
+
+    @property
+    def exponent_field(self) -> int:
+        """Of the accumulator, where its leading one is worth that of a product, less the sum of the fields of that."""
+        to = self.held.float_format
+        assert to is not None
+        lowest = sum(word.exponent_bits > 0 for word in self.words)
+        return self.exponent + self.fraction_bits - lowest - (to.low + to.precision - 1) + 1
+
+    @property
     def is_floating_sum(self) -> bool:
         return self.held.float_format is not None
 
@@ -250,9 +304,10 @@ class DotUnit(Unit):
 
     @property
     def sum_bits(self) -> int:
-        """Of the sum of the lanes, its sign included; unsigned integers have none."""
+        """Of the sum of the lanes (and the accumulator, where it is fused), its sign included; unsigned integers have
+        none."""
         if self.is_aligned:
-            return self.term_bits + 1 + (self.lanes - 1).bit_length()
+            return self.term_bits + 1 + (self.lanes + self.fused - 1).bit_length()
         largest = self.lanes * self.words[0].largest * self.words[1].largest
         return largest.bit_length() + self.is_signed
 
@@ -294,6 +349,13 @@ class DotUnit(Unit):
     @property
     def cut_places(self) -> tuple[str, ...]:
         """Where the data path may be cut, in the order in which ``cuts`` takes them."""
+        if self.promote_every:
+            scale = ("scale",) if self.scale else ()
+            if self.fused:
+                return ("accumulate", "align", "exponent", *scale, "multiply")
+            return ("accumulate", *scale, *(("tree", "align") if self.lanes > 1 else ()), "multiply")
+        if self.fused:
+            return ("align", "exponent", "multiply")
         if self.lanes == 1:
             return ("multiply", "align") if self.is_aligned and not self.is_floating_sum else ("multiply",)
         magnitude = ("magnitude",) if self.is_floating_sum and self.is_signed else ()
@@ -311,11 +373,13 @@ class DotUnit(Unit):
         pair = self.weights if self.weights == self.activations else f"{self.weights}x{self.activations}"
         align = []
         if not self.is_integer and self.is_floating_sum and self.lanes > 1:
-            align = ["fix" if self.align_window is None else f"al{self.align_window}"]
+            align = ["fix" if self.align_window is None else f"al{self.align_window}{'acc' * self.fused}"]
         fields = ["mac" if self.lanes == 1 else f"dot{self.lanes}", pair, *align]
         rounded = "" if self.scale_product_bits is None else f"to{self.scale_product_bits}"
         fields += [self.scale + rounded] if self.scale else []
-        fields += [self.accumulator, *([f"cut{self.cuts}"] if self.cuts else [])]
+        fields += [self.accumulator + "trunc" * self.truncate]
+        fields += [f"every{self.promote_every}"] if self.promote_every else []
+        fields += [f"cut{self.cuts}"] if self.cuts else []
         fields += [_FLOWS[self.stationary]] if self.stationary != "outputs" else []
         return "-".join([*fields, *(["double"] if self.doubled else [])])
 
@@ -323,12 +387,14 @@ class DotUnit(Unit):
     def pe(self) -> Any:
         """The PE of the simulator that this is. Whether its pipeline or its adder tree is said to have the stages makes
         no difference to its hardware."""
-        common = {
+        common: dict[str, Any] = {
             "weights": tuple(self.weights.split("+")),
             "activations": tuple(self.activations.split("+")),
             "lanes": self.lanes,
             "pipeline_depth": 1 + self.cuts,
         }
+        if self.promote_every:
+            common["promote_every"] = self.promote_every
         if self.align_window is None and self.scale is None:
             return pe_model("mac")(family="mac", accumulator=self.accumulator, **common)
         return pe_model("block_dot")(
@@ -337,6 +403,8 @@ class DotUnit(Unit):
             align_window=self.align_window,
             scales=tuple((self.scale or "").split("+")) if self.scale else (),
             scale_product_bits=self.scale_product_bits,
+            fuse_accumulator=self.fused,
+            acc_rounding="truncate" if self.truncate else "nearest",
             **common,
         )
 
@@ -359,8 +427,9 @@ class DotUnit(Unit):
 
     @property
     def latency(self) -> int:
-        """Cycles from the port to the accumulator."""
-        return 2 + self.cuts
+        """Cycles from the port to the accumulator; to a second level from the step that moves the sum there, which is
+        the one behind its last."""
+        return 2 + self.cuts - bool(self.promote_every)
 
     def module(self, adder: FullAdder | None = None, *, fast: bool = False) -> Any:
         from simulator.rtl.units.dot_hardware import DotModule
@@ -372,9 +441,12 @@ class DotUnit(Unit):
         """Gaussian operands of every pair of formats; of the widest, which stand first, also others."""
         kinds = ["gaussian", "uniform", "zero"]
         kinds += ["rescale"] if self.scale else []
+        kinds += ["often"] if self.promote_every else []
         first, *others = self.pairs
         names = [self._stimulus(kind, first) for kind in kinds]
-        names += [self._stimulus("gaussian", pair) for pair in others]
+        names += [
+            self._stimulus(kind, pair) for pair in others for kind in kinds if kind in ("gaussian", "often")
+        ]
         if self.stationary != "outputs":
             names += [self._stimulus("preload", pair) for pair in self.pairs]
         return tuple(names)
@@ -407,7 +479,7 @@ class DotUnit(Unit):
 
     def read(self, outputs: Mapping[str, Sequence[int]]) -> list[Hashable]:
         """Sums as integers of the PE's function."""
-        return list(sums_of_codes(self.held, list(outputs["out"])))
+        return list(sums_of_codes(self.outgoing, list(outputs["out"])))
 
     def event_energy(self, event: str, energy: Mapping[str, Energy]) -> tuple[float, str]:
         """``mac``: the gates, of a lane; ``step``: registers and clock; ``idle``: the clock alone while nothing
@@ -415,6 +487,8 @@ class DotUnit(Unit):
         what, _, of = event.removesuffix(_IN_BLOCKS).partition(" ")
         pair = next((pair for pair in self.pairs if pair_name(pair) == of), self.pairs[0])
         gaussian, zero = energy[self._stimulus("gaussian", pair)], energy["zero"]
+        if self.promote_every and what in ("mac", "step", "promote"):
+            return self._two_level_energy(what, gaussian, energy[self._stimulus("often", pair)])
         if what == "mac":
             without = gaussian.combinational_glitch_free_fj / self.lanes
             return (
@@ -432,6 +506,21 @@ class DotUnit(Unit):
             loaded = energy[self._stimulus("preload", pair)].total_fj - zero.clock_fj
             return loaded / self.lanes, "what a new word adds to an idle cycle; Gaussian operands"
         raise InputError(f"no energy is measured for event {event!r} of {self.name}")
+
+    def _two_level_energy(self, what: str, usual: Energy, often: Energy) -> tuple[float, str]:
+        """From streams whose accumulator moves every ``promote_every`` steps, and every second: a promotion is what the
+        more of them cost, and what a step costs without."""
+        assert self.promote_every is not None
+        rates = 1 / self.promote_every, 1 / OFTEN
+        more = rates[1] - rates[0]
+        gates = (often.combinational_timed_fj - usual.combinational_timed_fj) / more
+        rest = (often.register_fj + often.clock_fj - usual.register_fj - usual.clock_fj) / more
+        how = f"Gaussian operands, promotions every {self.promote_every} steps less those every {OFTEN}"
+        if what == "promote":
+            return gates + rest, f"what a promotion adds; {how}"
+        if what == "mac":
+            return (usual.combinational_timed_fj - rates[0] * gates) / self.lanes, f"gates, of a lane; {how}"
+        return usual.register_fj + usual.clock_fj - rates[0] * rest, f"registers and clock pins; {how}"
 
     def specification(self) -> dict[str, object]:
         """Everything that decides the hardware, for people who want to compare it with theirs."""
@@ -457,6 +546,9 @@ class DotUnit(Unit):
             "align_window": self.align_window,
             "scales": self.scale,
             "scale_product_bits": self.scale_product_bits,
+            "accumulator_aligned_with_products": self.fused,
+            "rounding": "towards zero" if self.truncate else "nearest even",
+            "promoted_to_fp32_every": self.promote_every,
             "operand_words": {
                 side: f"{word.form}, {len(word.layouts)} layout{'s' * word.is_mixed} in {word.bits} bits"
                 for side, word in zip(("weights", "activations"), self.words, strict=True)
@@ -478,8 +570,8 @@ class DotUnit(Unit):
 
 _FLOWS: dict[Stationary, str] = {"outputs": "os", "weights": "ws", "activations": "is"}
 FORM = (
-    "mac|dot<lanes>-<weights>[x<activations>][-fix|-al<window>][-<scale>[to<bits>]]-<accumulator>[-cut<n>][-ws|-is]"
-    "[-double]"
+    "mac|dot<lanes>-<weights>[x<activations>][-fix|-al<window>[acc]][-<scale>[to<bits>]]-<accumulator>[trunc]"
+    "[-every<n>][-cut<n>][-ws|-is][-double]"
 )
 
 
@@ -494,8 +586,12 @@ def unit_of_name(name: str) -> DotUnit:
     fields = fields[:-1] if stationary else fields
     cut = re.fullmatch("cut([1-9])", fields[-1]) if fields else None
     fields = fields[:-1] if cut else fields
+    every = re.fullmatch("every([1-9][0-9]{0,4})", fields[-1]) if fields else None
+    fields = fields[:-1] if every else fields
+    truncate = fields[-1:] != [] and fields[-1].endswith("trunc")
+    fields = [*fields[:-1], fields[-1].removesuffix("trunc")] if fields else fields
     pair, middle, last = fields[:1], fields[1:-1], fields[-1:]
-    window = re.fullmatch("fix|al([1-9][0-9]?)", middle[0]) if middle else None
+    window = re.fullmatch("fix|al([1-9][0-9]?)(acc)?", middle[0]) if middle else None
     scale = middle[1:] if window else middle
     if lanes is None or not last or len(fields) < 2 or len(scale) > 1:
         raise InputError("not the name of a unit", key="--unit", value=name, allowed=FORM)
@@ -510,6 +606,9 @@ def unit_of_name(name: str) -> DotUnit:
             align_window=int(window[1]) if window and window[1] else None,
             scale=rounded[1] if rounded else scale[0] if scale else None,
             scale_product_bits=int(rounded[2]) if rounded else None,
+            fused=bool(window and window[2]),
+            truncate=truncate,
+            promote_every=int(every[1]) if every else None,
             cuts=int(cut[1]) if cut else 0,
             stationary=stationary or "outputs",
             doubled=doubled,
@@ -542,6 +641,7 @@ dot32-fp6_e2m3-fix-e8m0-fp32-cut3 dot32-fp6_e3m2-fix-e8m0-fp32-cut3
 dot32-fp4_e2m1-fix-e8m0-fp32 dot32-fp4_e2m1-fix-e8m0-fp32-cut3
 dot16-fp4_e2m1-fix-fp8_e4m3-fp32 dot16-fp4_e2m1-fix-fp8_e4m3-fp32-cut2 dot16-int4-fp8_e4m3-fp32
 dot16-int4-fp8_e4m3-fp32-cut2
+dot32-fp8_e4m3+fp8_e5m2-al13acc-fp16-e8m13trunc-every4-cut5-double
 mac-fp16-fp32-cut1-double mac-int4+int8xs14-int32-ws-double mac-int4xfp16-fp32
 dot32-int8-int32-cut2-double dot16-fp16-fix-fp32-cut2-double dot64-fp8_e4m3-fix-fp32-cut2-double
 dot16-fp8_e4m3+fp8_e5m2+fp6_e2m3+fp6_e3m2+fp4_e2m1-fix-fp32-cut2-double

@@ -76,7 +76,9 @@ def _scales(pair: Pair, stream: Operands, cycle: int) -> Scales | None:
         for format, codes in zip(pair, (stream.weight_scales, stream.activation_scales), strict=True)
     )
     none = np.array([0], object)
-    return Scales(weights, activations, none, none, ends_group=True)
+    return Scales(
+        weights, activations, none, none, ends_group=stream.ends is None or bool(stream.ends[cycle])
+    )
 
 
 def _scale(element: Element | None, codes: Codes, cycle: int) -> int:

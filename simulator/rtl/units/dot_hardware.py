@@ -8,6 +8,7 @@ Ports, sampled at the rising edge of ``clk``; there is no reset::
     a_scale, w_scale codes of the blocks' scales, where scales are applied inside; narrower integers stand left
     drop             by how much more than the least a product of integer scales is rounded off, where that differs
     first            the products of this cycle begin a new sum
+    ends             they are the last of their blocks, where a second level of accumulators applies the scales
     out              the accumulator: two's complement, or the code of the floating-point format
 
 With two accumulators ``out`` is the second one, which takes the sum when ``first`` ends it. With a stationary operand
@@ -35,6 +36,7 @@ from simulator.rtl.fused_add import fused_add
 from simulator.rtl.parts import Columns, largest, named, product, saturate, shift_left, shift_right
 from simulator.rtl.units.dot import DotUnit
 from simulator.rtl.units.dot_decode import Operand, add_product, decode, signed_product
+from simulator.rtl.units.dot_two_level import SecondLevel, fused_sum
 from simulator.rtl.units.dot_words import Word
 
 Pairs = list[tuple[Operand, Operand]]
@@ -78,7 +80,8 @@ class DotModule(Elaboratable):  # type: ignore[misc]
         self.swap = Signal()
         self.partial = Signal(unit.held.bits)
         self._domain = ClockDomain("sync", reset_less=True)
-        self.out = Signal(unit.held.bits)
+        self.ends = Signal()
+        self.out = Signal(unit.outgoing.bits)
         self.a_scale = Signal(unit.scale_bits)
         self.w_scale = Signal(unit.scale_bits)
 
@@ -87,7 +90,7 @@ class DotModule(Elaboratable):  # type: ignore[misc]
         settings = (self.a_layout, self.w_layout, self.bias, self.drop, self.a_scale, self.w_scale)
         ports = [self._domain.clk, self.a, self.w, self.out, *filter(len, settings)]
         if self.unit.stationary == "outputs":
-            return [*ports, self.first]
+            return [*ports, self.first, *([self.ends] if self.unit.ends_groups else [])]
         return [*ports, self.load, self.partial, *([self.swap] if self.unit.doubled else [])]
 
     def elaborate(self, platform: object) -> Module:
@@ -95,7 +98,9 @@ class DotModule(Elaboratable):  # type: ignore[misc]
         m.domains.sync = self._domain
         stages = _Stages(m, self.unit.cut_places[: self.unit.cuts])
         streams = self.unit.stationary == "outputs"
-        live = {"first": stages.register(self.first, "first_q")} if streams else {}
+        live: dict[str, Value] = {"first": stages.register(self.first, "first_q")} if streams else {}
+        if self.unit.ends_groups:
+            live["ends"] = stages.register(self.ends, "ends_q")
         if self.unit.scale:
             live |= _scale(
                 m,
@@ -113,13 +118,18 @@ class DotModule(Elaboratable):  # type: ignore[misc]
         pairs = list(zip(a, w, strict=True))
         held = Signal(self.unit.held.bits, name="accumulator", reset_less=True)
         live["before"] = held if streams else self.partial
-        accumulate = _accumulate_integers if self.unit.held.float_format is None else _accumulate_float
-        total, first = accumulate(m, self.unit, stages, pairs, live, self._adder)
+        level = SecondLevel(m, stages, self.unit, held, self._adder) if self.unit.promote_every else None
+        if self.unit.is_floating_sum:
+            total, live = _accumulate_float(m, self.unit, stages, pairs, live, self._adder, level)
+        else:
+            total, live = _accumulate_integers(m, self.unit, stages, pairs, live, self._adder)
         m.d.sync += held.eq(total)
         m.d.comb += self.out.eq(held)
-        if streams and self.unit.doubled:
+        if level is not None:
+            m.d.comb += self.out.eq(level.finished(live.pop("first"), live.pop("ends", C(0, 1)), live))
+        elif streams and self.unit.doubled:
             finished = Signal(len(held), reset_less=True)
-            m.d.sync += finished.eq(Mux(first, held, finished))
+            m.d.sync += finished.eq(Mux(live["first"], held, finished))
             m.d.comb += self.out.eq(finished)
         return m
 
@@ -197,13 +207,20 @@ def _columns(
     """The lanes' products, aligned, as one tree of ``width`` bits."""
     if not unit.is_aligned:
         return _integer_columns(m, unit, stages, pairs, live, adder, width)
-    live = _float_products(m, unit, stages, pairs, live, adder)
-    aligned = _in_fixed_point(m, unit, live) if unit.align_window is None else _align(m, unit, live)
-    live = stages.cut("align", live | _lanes("aligned", aligned))
+    live = _aligned_products(m, unit, stages, pairs, live, adder)
     columns = Columns(width)
     for sign, value in zip(_take(live, "sign"), _take(live, "aligned"), strict=True):
         columns.add_signed_magnitude(sign, value)
     return columns, live
+
+
+def _aligned_products(
+    m: Module, unit: DotUnit, stages: _Stages, pairs: Pairs, live: dict[str, Value], adder: FullAdder
+) -> dict[str, Value]:
+    """With sign and aligned magnitude of every lane."""
+    live = _float_products(m, unit, stages, pairs, live, adder)
+    aligned = _in_fixed_point(m, unit, live) if unit.align_window is None else _align(m, unit, live)
+    return stages.cut("align", live | _lanes("aligned", aligned))
 
 
 def _integer_columns(
@@ -258,8 +275,8 @@ def _accumulate_integers(
     pairs: Pairs,
     live: dict[str, Value],
     adder: FullAdder,
-) -> tuple[Value, Value]:
-    """(what the accumulator takes, the flag of a new sum): one more row of the tree, unless a cut or a multiplication
+) -> tuple[Value, dict[str, Value]]:
+    """(what the accumulator takes, what else is live): one more row of the tree, unless a cut or a multiplication
     by scales lies between."""
     bits = unit.held.bits
     before = live.pop("before")
@@ -271,9 +288,8 @@ def _accumulate_integers(
             live = stages.cut("scale", live | {"sum": _scaled_integer(m, unit, live, adder)})
         columns = Columns(bits)
         (columns.add_signed if unit.is_signed else columns.add_unsigned)(live["sum"])
-    first = live.get("first", C(0, 1))
-    columns.add_unsigned(_kept(m, before, first))
-    return columns.total(m, adder), first
+    columns.add_unsigned(_kept(m, before, live.get("first", C(0, 1))))
+    return columns.total(m, adder), live
 
 
 def _scaled_integer(m: Module, unit: DotUnit, live: dict[str, Value], adder: FullAdder) -> Value:
@@ -330,11 +346,20 @@ def _accumulate_float(
     pairs: Pairs,
     live: dict[str, Value],
     adder: FullAdder,
-) -> tuple[Value, Value]:
-    """(what the accumulator takes, the flag of a new sum): the sum of the lanes, scaled, and one rounding."""
+    level: SecondLevel | None,
+) -> tuple[Value, dict[str, Value]]:
+    """(what the accumulator takes, what else is live): the sum of the lanes, scaled unless that is left to the second
+    level, and one rounding."""
     to = unit.held.float_format
     assert to is not None
     before = live.pop("before")
+    if unit.fused:
+        live = _aligned_products(m, unit, stages, pairs, live, adder)
+        fresh = level.fresh(live["first"]) if level else live["first"]
+        signs, aligned = _take(live, "sign"), _take(live, "aligned")
+        largest_exponent, bias = live.pop("exponent"), live.pop("bias", C(0, 0))
+        kept = _kept(m, before, fresh)
+        return fused_sum(m, unit, kept, signs, aligned, largest_exponent, bias, adder), live
     exponent = unit.exponent
     own: Value = C(0, 0)
     if unit.lanes == 1 and unit.is_aligned:
@@ -354,7 +379,7 @@ def _accumulate_float(
             exponent += unit.fraction_bits - unit.align_window - _lowest_exponent(unit)
     if "bias" in live:
         own = named(m, own + live.pop("bias"), "exponent")
-    if unit.scale:
+    if unit.scale and level is None:
         own = named(m, own + live.pop("scale_exponent"), "exponent")
         element = unit.scale_element(unit.scale)
         if element.kind == "exponent":
@@ -372,4 +397,5 @@ def _accumulate_float(
             )
             sign, own, magnitude = (live.pop(name) for name in ("sign", "exponent", "magnitude"))
     first = live.get("first", C(0, 1))
-    return fused_add(m, to, _kept(m, before, first), sign, magnitude, own, exponent), first
+    before = _kept(m, before, level.fresh(first) if level else first)
+    return fused_add(m, to, before, sign, magnitude, own, exponent), live

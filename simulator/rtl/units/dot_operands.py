@@ -9,6 +9,8 @@
 ``rescale``   new scales every cycle, all operands zero.
 ``preload``   a new stationary operand every cycle, the streamed one and the partial sums zero.
 ``zero``      all operands zero.
+``often``     as gaussian, and the accumulator moves to the second level every second step: blocks end there, or, where
+              no scales are applied inside, sums.
 
 A new sum begins, or a new stationary operand counts, every 64th cycle. Partial sums that come from a neighbour are sums
 of 16 products of such operands.
@@ -31,12 +33,13 @@ from simulator.rtl.unit import Bits, Codes, port_bits
 if TYPE_CHECKING:
     from simulator.rtl.units.dot import DotUnit
 
-STIMULI = ("gaussian", "uniform", "scales", "rescale", "preload", "zero")
+STIMULI = ("gaussian", "uniform", "scales", "rescale", "preload", "zero", "often")
+OFTEN = 2
 SUM_LENGTH = 64
 _PARTIAL_PRODUCTS = 16
 _FLOAT_SIGMA = 16.0
-_ONE = {"e8m0": 127, "e8": 127, "fp8_e4m3": 0x38}
-_SPREAD = {"e8m0": 4, "e8": 4, "fp8_e4m3": 16}
+_ONE = {"e8m0": 127, "e8": 127, "fp8_e4m3": 0x38, "fp16": 0x3C00}
+_SPREAD = {"e8m0": 4, "e8": 4, "fp8_e4m3": 16, "fp16": 2048}
 """Codes to either side of one that scales take; integers take any but zero, and half of their range for one."""
 
 
@@ -50,6 +53,8 @@ class Operands:
     """A new sum begins, or another stationary operand counts."""
     activation_scales: Codes | None = None
     weight_scales: Codes | None = None
+    ends: npt.NDArray[np.bool_] | None = None
+    """These operands are the last of their blocks, where a second level applies the scales."""
     partials: Codes | None = None
     """Codes of the accumulator's format, to which the products of this cycle are added."""
 
@@ -78,6 +83,8 @@ class Operands:
                 ports[name] = codes << max(left - format.scale_element.bits, 0)
         if self.partials is None:
             ports["first"] = self.first.astype(np.int64)
+            if self.ends is not None:
+                ports["ends"] = self.ends.astype(np.int64)
         else:
             ports["partial"] = _later(self.partials, unit.latency - 1)
             ports["load"] = self.first.astype(np.int64)
@@ -101,7 +108,7 @@ def operands(unit: DotUnit, kind: str, cycles: int, seed: int = 0, pair: Pair | 
         "activations": element_codes(activation, "zero" if zero else kind, rng, shape),
         "weights": element_codes(weight, "zero" if zero else kind, rng, shape),
     }
-    first = np.arange(cycles) % SUM_LENGTH == 0
+    first = np.arange(cycles) % (OFTEN if kind == "often" and unit.scale is None else SUM_LENGTH) == 0
     if unit.stationary != "outputs":
         if kind == "preload":
             first[:] = True
@@ -123,7 +130,13 @@ def operands(unit: DotUnit, kind: str, cycles: int, seed: int = 0, pair: Pair | 
         _scale_codes(format.scale_element, changing, rng, cycles)
         for format in unit.scale_pair(pair or unit.pairs[0])
     )
-    return Operands(**sides, first=first, activation_scales=a_scales, weight_scales=w_scales)
+    ends = None
+    if unit.ends_groups:
+        # The end of a sum is that of its last block.
+        ends = np.append(first[1:], True)
+        ends |= np.arange(cycles) % OFTEN == OFTEN - 1 if kind == "often" else False
+        ends |= rng.integers(0, 4, cycles) == 0 if changing else False
+    return Operands(**sides, first=first, activation_scales=a_scales, weight_scales=w_scales, ends=ends)
 
 
 def _scale_codes(scale: Element | None, changing: bool, rng: np.random.Generator, cycles: int) -> Codes:
