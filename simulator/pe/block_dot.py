@@ -259,6 +259,8 @@ class BlockDotPE(PE):
         structural: dict[str, Param] = {}
         apart = {"family", "pipeline_depth", "adder_tree_stages"}
         for key, value in self.model_dump(exclude_none=True, exclude=apart).items():
+            if value == ():  # a table's row cannot hold a parameter without a value
+                continue
             text = " ".join(value) if isinstance(value, tuple) else value
             structural[key] = text if isinstance(text, str) else int(text)
         structural["stages"] = self.pipeline_depth + self.adder_tree_stages

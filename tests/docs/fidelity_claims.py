@@ -386,7 +386,7 @@ def designs() -> list[Claim]:
         each = widest // max(bits, narrowest)
         return rows * cols * each * each
 
-    lanes = load_accelerator("lut_tensor_core_fp16").element.lanes
+    lanes = int(_machine("lut_tensor_core_fp16", "pe").params["lanes"])
     unknown = "the FP16 PE's adder and accumulator are not told; ours rounds once, to FP32"
     lut_why = "theirs is a dot product of 4 alone; ours a PE with its share of tables and keys"
     mixpe_why = "implied by arrays that the paper compares as equal in area; ours is one PE over one PE"

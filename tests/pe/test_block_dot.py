@@ -442,6 +442,17 @@ def parts(pe: BlockDotPE, **more: Any) -> dict[str, Any]:
     return {part.name: part for part in component.parts}
 
 
+def test_parameters_without_a_value_are_no_part_of_a_pe_s_name_in_tables() -> None:
+    """A table's row cannot hold ``scales=``."""
+    for scales in ((), ("e8m0",)):
+        pe = block_dot(weights="fp8_e4m3", activations="fp8_e4m3", scales=scales, align_window=22)
+        (component,) = pe.hardware(
+            weight_lines=1, activation_lines=1, stationary="outputs", doubled=False, pairs=()
+        )
+        assert ("scales" in component.params) == bool(scales)
+        assert all(str(value) for value in component.params.values())
+
+
 def test_a_block_of_integers_needs_no_aligner_and_one_of_floats_one_a_lane() -> None:
     integers_only = parts(block_dot(weights="int8", activations="int8", scales="e8m0"))
     assert not {"aligner", "exponent_adder", "exponent_max", "scaler"} & set(integers_only)
