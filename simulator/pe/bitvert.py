@@ -5,10 +5,11 @@ Chen et al., "BBS: Bi-directional Bit-level Sparsity for Deep Learning Accelerat
     sum of a * b  =  sum of a  -  sum of a * (1 - b)          b: the bits of a column
 
 a column with more ones than zeros is inverted, and half as many multipliers as lanes take any column in a cycle. Lanes
-are cut into sub-groups of `sub_group`; each has half as many multiplexers, the j-th of which sees the activations j to
-j + sub_group / 2, and chained priority encoders that find which. Binary pruning leaves 8 - n columns in memory
-(`bbs_avg<n>`, `bbs_zp<n>` formats) and a constant for each group, by which the sum of activations is multiplied, three
-bits a cycle. A step takes a cycle for each stored column, whatever the values.
+are cut into sub-groups of `sub_group`, each inverted on its own; each has half as many multiplexers, the j-th of which
+sees the activations j to j + sub_group / 2, and chained priority encoders that find which. Binary pruning leaves 8 - n
+columns in memory (`bbs_avg<n>`, `bbs_zp<n>` formats) and a constant for each group, by which the sum of activations is
+multiplied, three bits a cycle. Columns are those of two's complement, shifted constants' too. A step takes a cycle for
+each stored column, whatever the values.
 """
 
 from __future__ import annotations
@@ -76,42 +77,56 @@ class BitVertPE(SerialPE):
         return {"sub_group": self.sub_group}
 
     def datapath(self, weight_bits: int, activation_bits: int) -> list[Use]:
-        """The sum of activations comes from the edge; a column's sum, or that less it, is shifted and accumulated."""
+        """The sums of activations come from the edge. A sub-group's column sum, or that less the sub-group's
+        activations, is negated in the sign column, added to the others', shifted and accumulated, with the constant's
+        product."""
         window = self.sub_group // 2 + 1
+        groups, multipliers = self.lanes // self.sub_group, self.lanes // 2
         total = sum_bits(self.lanes, activation_bits)
-        multipliers = self.lanes // 2
+        of_group = sum_bits(self.sub_group, activation_bits)
         constant = Part("constant", "int_multiplier", {"a_bits": total, "b_bits": _CONSTANT_STEP})
         constant_sum = Part("constant_sum", "int_adder", {"bits": total + CONSTANT_BITS})
         visits = CONSTANT_BITS // _CONSTANT_STEP if weight_bits < BITS else 0
         return [
             all_of(register("column", 1, self.lanes)),
+            all_of(Part("more_ones", "comparator", {"bits": self.sub_group}, groups)),
             all_of(either("invert", 1, self.lanes)),
             all_of(Part("next_one", "comparator", {"bits": window}, multipliers)),
             all_of(Part("pick", "multiplexer", {"inputs": window, "bits": activation_bits}, multipliers)),
-            *map(all_of, adder_tree(multipliers, activation_bits)),
-            all_of(Part("complement", "int_adder", {"bits": total})),
-            all_of(either("inverted", total)),
+            *map(all_of, adder_tree(self.sub_group // 2, activation_bits, groups)),
+            all_of(Part("complement", "int_adder", {"bits": of_group}, groups)),
+            all_of(either("inverted", of_group, groups)),
+            *map(all_of, adder_tree(groups, of_group, name="sub_groups")),
+            all_of(either("negate", total)),
             *map(all_of, shift_ranks("shift", total + BITS - 1, BITS)),
             all_of(self.partial_adder()),
+            Use(register("digit", _CONSTANT_STEP), "step", visits),
             Use(constant, "step", visits),
             Use(constant_sum, "step", visits),
             all_of(register("operands", activation_bits, self.lanes), "step"),
         ]
 
     def edge(self, weight_lines: int, activation_lines: int, pairs: Sequence[Pair]) -> list[Component]:
-        """For each column an adder tree of all activations of a step, which its PEs share."""
+        """For each column, which its PEs share: the sums of a step's activations of each sub-group and of all."""
         return [
             edge_component(
                 "activation_sum",
                 "bitvert_activation_sum",
                 activation_lines,
-                lambda bits: [
-                    *map(all_of, adder_tree(self.lanes, bits)),
-                    all_of(register("sum", sum_bits(self.lanes, bits))),
-                ],
+                self._sums,
                 max(element.bits for element in self.elements("activations")),
                 sorted({pair[1].element for pair in pairs}, key=lambda element: element.name),
+                {"lanes": self.lanes, "sub_group": self.sub_group},
             )
+        ]
+
+    def _sums(self, bits: int) -> list[Use]:
+        groups, of_group = self.lanes // self.sub_group, sum_bits(self.sub_group, bits)
+        return [
+            *map(all_of, adder_tree(self.sub_group, bits, groups)),
+            *map(all_of, adder_tree(groups, of_group, name="sub_groups")),
+            all_of(register("sums", of_group, groups)),
+            *([all_of(register("sum", sum_bits(self.lanes, bits)))] if groups > 1 else []),
         ]
 
     def words(self, weights: Format, activations: Format) -> Mapping[Side, Events]:

@@ -48,7 +48,7 @@ class ShapeShifterPE(SerialPE):
         return OneSerial("activations", rule, bulk, registers=self.column_registers)
 
     def datapath(self, weight_bits: int, activation_bits: int) -> list[Use]:
-        return bit_by_bit(self.lanes, weight_bits, self.partial_adder())
+        return bit_by_bit(self.lanes, activation_bits, weight_bits, self.partial_adder())
 
     def word_parts(self, side: Side, bits: int) -> list[Use]:
         return [*serializer(bits), all_of(Part("width", "comparator", {"bits": bits}))]

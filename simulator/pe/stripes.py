@@ -1,9 +1,10 @@
 """Stripes: activations bit by bit, as many cycles a step as they have bits.
 
 Judd et al., "Stripes: Bit-Serial Deep Neural Network Computing", MICRO 2016. A PE ANDs one bit of each of its
-activations with the weights of its lanes, adds the lanes up and accumulates the sums from the highest bit on, each
-time shifted by one; the sign bit's sum is subtracted. A layer's precision is that of its activation format. No value
-decides the time. Of the paper the abstract was at hand, of its simulator DNNsim (4748a60) the source.
+activations with the weights of its lanes, adds the lanes up and collects the sums of a step from the highest bit on,
+each time shifted by one; the sign bit's sum is subtracted. With the lowest bit the step's sum joins the accumulator. A
+layer's precision is that of its activation format. No value decides the time. Of the paper the abstract was at hand, of
+its simulator DNNsim (4748a60) the source; the register that a step's sum is collected in is ours.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ class StripesPE(SerialPE):
         return activations.bits
 
     def datapath(self, weight_bits: int, activation_bits: int) -> list[Use]:
-        return bit_by_bit(self.lanes, weight_bits, self.partial_adder())
+        return bit_by_bit(self.lanes, activation_bits, weight_bits, self.partial_adder())
 
     def word_parts(self, side: Side, bits: int) -> list[Use]:
         return serializer(bits)
@@ -42,13 +43,16 @@ class StripesPE(SerialPE):
         return {"activations": word_event("dispatcher", activations.element)}
 
 
-def bit_by_bit(lanes: int, parallel_bits: int, accumulate: Part) -> list[Use]:
-    """One bit of an operand and all of the other, lane by lane, added up, subtracted for a sign bit, accumulated."""
+def bit_by_bit(lanes: int, serial_bits: int, parallel_bits: int, accumulate: Part) -> list[Use]:
+    """One bit of an operand and all of the other, lane by lane, added up, subtracted for a sign bit. One adder doubles
+    a step's sum so far and adds the next bit's, and with the last bit the accumulator."""
+    total = sum_bits(lanes, parallel_bits)
     return [
         all_of(register("bits", 1, lanes)),
         all_of(and_row(parallel_bits, lanes)),
         *map(all_of, adder_tree(lanes, parallel_bits)),
-        all_of(either("negate", sum_bits(lanes, parallel_bits))),
+        all_of(either("negate", total)),
+        all_of(register("partial", total + serial_bits - 1)),
         all_of(accumulate),
         all_of(register("operands", parallel_bits, lanes), "step"),
     ]

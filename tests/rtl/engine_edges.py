@@ -10,6 +10,7 @@ from array_schedule import Leaving
 
 from simulator.engine import controller, reference
 from simulator.engine.outputs import Operands
+from simulator.engine.streams import DataRun
 from simulator.mapping import Plan
 
 
@@ -23,8 +24,9 @@ class Observed:
     leavings: list[Leaving]
 
 
-def observe(plan: Plan, operands: Operands) -> tuple[Observed, Any, Any]:
-    """The reference engine's run, spied upon at the array's edges: what was seen, its record, its results."""
+def observe(plan: Plan, operands: Operands, data: DataRun | None = None) -> tuple[Observed, Any, Any]:
+    """The reference engine's run, spied upon at the array's edges: what was seen, its record, its results. ``data``: of
+    PEs whose time depends on the codes; cycles then count from somewhere before the first step's last."""
     seen = Observed([], [], [])
     ticks = [0]
 
@@ -51,7 +53,7 @@ def observe(plan: Plan, operands: Operands) -> tuple[Observed, Any, Any]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(controller, "OutputStationaryArray", SpiedOutput)
         patch.setattr(controller, "OperandStationaryArray", SpiedOperand)
-        record, results = reference.simulate_gemm(plan, "x", "gemm", operands, trace=True)
+        record, results = reference.simulate_gemm(plan, "x", "gemm", operands, data, trace=True)
     # A serial PE works on a step until the cycle in which the engine lets it enter.
     held = plan.array.initiation_interval if plan.array.serial else 1
     origin = min(cycle for cycle, _, _ in seen.words + seen.loads) - (held - 1)

@@ -70,8 +70,10 @@ def edge_component(
     parts_of: Callable[[int], Sequence[Use]],
     widest: int,
     elements: Sequence[Element],
+    params: Mapping[str, int | str] | None = None,
 ) -> Component:
-    """What stands before the lanes of a row or column: an event "word <element>" for each word that enters there."""
+    """What stands before the lanes of a row or column: an event "word <element>" for each word that enters there.
+    ``params``: what decides its structure beside the width of its words."""
     parts = {use.part.name: use.part for use in parts_of(widest)}
     events: dict[str, Mapping[tuple[str, str], int]] = {}
     for element in elements:
@@ -83,7 +85,7 @@ def edge_component(
                 parts[at_width] = Part(at_width, part.kind, part.params, 0)
             work[at_width, _does(part)] = times
         events[word(element)] = work
-    return Component(name, kind, {"bits": widest}, count, tuple(parts.values()), events)
+    return Component(name, kind, {"bits": widest, **(params or {})}, count, tuple(parts.values()), events)
 
 
 def word(element: Element) -> str:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from simulator.errors import InputError, nearest
 from simulator.rtl.unit import Unit
-from simulator.rtl.units import dot, lmul, lut, part
+from simulator.rtl.units import dot, lmul, lut, part, serial
 
 
 @dataclass(frozen=True)
@@ -25,6 +25,7 @@ FAMILIES = (
     Family(("mac", "dot"), dot.unit_of_name, dot.DEFAULT),
     Family(("lmul",), lmul.unit_of_name, lmul.DEFAULT),
     Family(lut.WORDS, lut.unit_of_name, lut.DEFAULT),
+    Family(serial.WORDS, serial.unit_of_name, serial.DEFAULT),
     Family(("part",), part.unit_of_name, part.DEFAULT),
 )
 
