@@ -138,7 +138,8 @@ def curve(
         f"{name} in s = {growth.formula} through {param_text(row0.params)} ({y0:g}) and "
         f"{param_text(row1.params)} ({y1:g}){where}: {how} = {value:.6g} {UNITS[quantity]}"
     )
-    return from_rows((row0, row1), kind, key, value, formula, _read_off((row0, row1), inside))
+    surrounded = inside and not growth.axes
+    return from_rows((row0, row1), kind, key, value, formula, _read_off((row0, row1), surrounded))
 
 
 def _read_off(rows: tuple[CostRow, ...], inside: bool) -> str:

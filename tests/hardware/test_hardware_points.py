@@ -63,6 +63,8 @@ def test_points_of_one_size_do_not_contradict_each_other():
     made = table("int_multiplier", multipliers((16, 1, 2), (4, 4, 5), (32, 1, 4), (8, 4, 10)))
     assert area(made, "int_multiplier", a_bits=64, b_bits=1).value == pytest.approx(8)
     assert area(made, "int_multiplier", a_bits=8, b_bits=8).value == pytest.approx(20)
+    assert area(made, "int_multiplier", a_bits=24, b_bits=1).quality == "fitted"
+    assert area(made, "int_multiplier", a_bits=6, b_bits=3).quality == "estimated"
 
 
 def test_a_multiplexer_is_read_off_its_inputs_and_its_bits():

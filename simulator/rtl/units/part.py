@@ -358,8 +358,11 @@ def _default() -> str:
         "int_adder": [*range(1, 9), 10, 12, 16, 20, 24, 32, 48, 64, 96],
         "comparator": [*range(1, 9), 12, 16, 24, 32, 64],
         "shifter": [2, 3, 4, 6, 8, 11, 14, 16, 20, 24, 32, 44, 64, 96],
-        "multiplexer": [f"{n}x{bits}" for n in (2, 3, 4, 5, 8, 16, 32, 64) for bits in (1, 8, 32)]
-        + ["2x256"],
+        "multiplexer": [
+            *(f"{n}x{bits}" for n in (2, 3, 4, 5, 8, 16) for bits in (1, 8, 64)),
+            *(f"{n}x{bits}" for n in (32, 64) for bits in (1, 8, 32)),
+            "2x256",
+        ],
         "int_multiplier": [f"{a}x{b}" for a in factors for b in factors if a >= b],
     }
     floats = ["e2m1", "e2m3", "e3m2", "e4m3", "e5m2", "e5m3", "e5m10", "e8m7", "e8m10", "e8m13", "e8m23"]
