@@ -48,7 +48,7 @@ META = dict.fromkeys(META_KEYS, "") | {"phase": {}, "formats": {}, "config": {}}
 
 
 def report() -> Report:
-    return make_report(RUN, COMPONENTS, load_technology(), clock_ghz=1.0, meta=META)
+    return make_report(RUN, COMPONENTS, load_technology("published_45nm"), clock_ghz=1.0, meta=META)
 
 
 def test_bench_load_a_technology(benchmark: BenchmarkFixture) -> None:

@@ -46,7 +46,7 @@ HOROWITZ = [
 
 @pytest.mark.parametrize(("kind", "params", "energy", "area"), HOROWITZ)
 def test_published_points_come_back_exactly(kind: str, params: dict, energy: float, area: float) -> None:
-    technology = load_technology()
+    technology = load_technology("published_45nm")
     for quantity, event, value in ((ENERGY, "operate", energy), (AREA, "", area)):
         constant = technology.constant(kind, params, quantity, event)
         assert (constant.value, constant.quality, constant.formula) == (value, "published", "")
@@ -54,7 +54,7 @@ def test_published_points_come_back_exactly(kind: str, params: dict, energy: flo
 
 
 def test_every_row_of_the_shipped_tables_comes_back_exactly() -> None:
-    technology = load_technology()
+    technology = load_technology("published_45nm")
     for row in technology.table.rows:
         if row.quantity == LEAKAGE_DENSITY:
             continue
@@ -65,7 +65,7 @@ def test_every_row_of_the_shipped_tables_comes_back_exactly() -> None:
 
 
 def test_every_row_is_cited() -> None:
-    for row in load_technology().table.rows:
+    for row in load_technology("published_45nm").table.rows:
         assert len(row.source) > 20
         assert row.note or row.quality not in ("estimated", "fitted")
 
@@ -119,7 +119,7 @@ def power(x: float, x0: float, y0: float, x1: float, y1: float) -> float:
 def test_other_widths_are_read_off_the_documented_curve(
     kind: str, params: dict, energy: float, area: float | None, words: str
 ) -> None:
-    technology = load_technology()
+    technology = load_technology("published_45nm")
     constant = technology.constant(kind, params, ENERGY, "operate")
     assert constant.value == pytest.approx(energy, rel=1e-12)
     assert constant.quality == "estimated"
@@ -131,7 +131,7 @@ def test_other_widths_are_read_off_the_documented_curve(
 
 
 def test_a_curve_uses_the_two_neighbouring_points_only() -> None:
-    constant = load_technology().constant("int_adder", {"bits": 20}, ENERGY, "operate")
+    constant = load_technology("published_45nm").constant("int_adder", {"bits": 20}, ENERGY, "operate")
     assert [row for row in constant.formula.split() if row.startswith("bits=")] == ["bits=16", "bits=32"]
     assert len(constant.origins) == 2
 
@@ -142,7 +142,7 @@ widths = st.integers(1, 64)
 @given(st.sampled_from([kind for kind, known in KINDS.items() if known.growth]), widths, widths, st.data())
 @settings(deadline=None)
 def test_cost_grows_with_every_width(kind: str, first: int, second: int, data: st.DataObject) -> None:
-    technology = load_technology()
+    technology = load_technology("published_45nm")
     names = KINDS[kind].params
     small = dict(zip(names, (first, second), strict=False))
     if kind == "shifter":
@@ -162,7 +162,7 @@ def test_cost_grows_with_every_width(kind: str, first: int, second: int, data: s
 @given(widths, widths)
 @settings(deadline=None)
 def test_operands_of_a_multiplier_may_be_exchanged(a: int, b: int) -> None:
-    technology = load_technology()
+    technology = load_technology("published_45nm")
     one, other = ({"a_bits": a, "b_bits": b}, {"a_bits": b, "b_bits": a})
     assert technology.constant("int_multiplier", one, AREA) == technology.constant(
         "int_multiplier", other, AREA
@@ -170,21 +170,21 @@ def test_operands_of_a_multiplier_may_be_exchanged(a: int, b: int) -> None:
 
 
 def test_register_is_so_many_single_bits_of_another_node_and_says_so() -> None:
-    constant = load_technology().constant("register", {"bits": 44}, AREA)
+    constant = load_technology("published_45nm").constant("register", {"bits": 44}, AREA)
     assert constant.value == pytest.approx(44 * 5.981433)
     assert "40 nm value used at 45 nm without scaling" in constant.formula
     assert constant.quality == "estimated"
 
 
 def test_clocking_a_register_costs_less_than_writing_it() -> None:
-    technology = load_technology()
+    technology = load_technology("published_45nm")
     clock, write = (technology.constant("register", {"bits": 1}, ENERGY, e).value for e in ("clock", "write"))
     assert 0 < clock < write
 
 
 def test_a_multiplexer_is_its_share_of_the_barrel_shifter_and_says_so() -> None:
     """A 32-bit barrel shifter is five ranks of 32 multiplexers with two inputs; so is an array of 160."""
-    technology = load_technology()
+    technology = load_technology("published_45nm")
     for quantity, event in ((AREA, ""), (LEAKAGE, ""), (ENERGY, "operate")):
         shifter = technology.constant("shifter", {"bits": 32}, quantity, event).value
         constant = technology.constant("multiplexer", {"inputs": 6, "bits": 32}, quantity, event)
@@ -194,7 +194,9 @@ def test_a_multiplexer_is_its_share_of_the_barrel_shifter_and_says_so() -> None:
 
 
 def test_leakage_of_logic_is_its_density_times_its_area() -> None:
-    constant = load_technology().constant("int_multiplier", {"a_bits": 8, "b_bits": 8}, LEAKAGE)
+    constant = load_technology("published_45nm").constant(
+        "int_multiplier", {"a_bits": 8, "b_bits": 8}, LEAKAGE
+    )
     # Aladdin's 32-bit multiplier at a relaxed clock: 48176.83 nW on 4595 um2.
     assert constant.value == pytest.approx(282 * 48176.83 / 4595, rel=1e-6)
     assert constant.quality == "estimated"
@@ -203,7 +205,7 @@ def test_leakage_of_logic_is_its_density_times_its_area() -> None:
 
 
 def test_component_is_the_sum_of_its_parts_and_estimated() -> None:
-    technology = load_technology()
+    technology = load_technology("published_45nm")
     priced = technology.price(INT8_INT4_PE)
     multiplier = 282 * 0.5 ** (math.log(3495 / 282) / math.log(16))
     assert priced.area_um2 == pytest.approx(2 * multiplier + 137 + 44 * 5.981433, rel=1e-12)
@@ -215,7 +217,7 @@ def test_component_is_the_sum_of_its_parts_and_estimated() -> None:
 
 
 def test_price_is_the_product_of_its_listed_constants() -> None:
-    priced = load_technology().price(INT8_INT4_PE)
+    priced = load_technology("published_45nm").price(INT8_INT4_PE)
     area = sum(
         used.count * used.constant.value for used in priced.constants if used.constant.quantity == AREA
     )
@@ -231,7 +233,7 @@ def test_price_is_the_product_of_its_listed_constants() -> None:
 
 
 def test_an_event_of_copies_that_work_together_costs_the_energy_of_all() -> None:
-    technology = load_technology()
+    technology = load_technology("published_45nm")
     one, both = (technology.price(replace(INT8_INT4_PE, copies=copies)) for copies in (1, 2))
     assert both.area_um2 == one.area_um2
     assert both.leakage_nw == one.leakage_nw
@@ -241,7 +243,7 @@ def test_an_event_of_copies_that_work_together_costs_the_energy_of_all() -> None
 
 
 def test_a_component_is_priced_once() -> None:
-    technology = load_technology()
+    technology = load_technology("published_45nm")
     assert technology.price(INT8_INT4_PE) is technology.price(INT8_INT4_PE)
 
 
@@ -278,7 +280,7 @@ def test_a_component_is_priced_once() -> None:
 )
 def test_whatever_has_no_price_is_an_error_that_names_it(component: Component, words: list[str]) -> None:
     with pytest.raises(InputError) as caught:
-        load_technology().price(component)
+        load_technology("published_45nm").price(component)
     for word in words:
         assert word in str(caught.value)
 
@@ -288,11 +290,11 @@ def test_event_of_a_part_that_is_not_there_is_a_fault_of_the_design() -> None:
         "pe", "mac", {}, parts=(Part("a", "int_adder", {"bits": 8}),), events={"mac": {("b", "operate"): 1}}
     )
     with pytest.raises(ValueError, match="names part 'b'"):
-        load_technology().price(component)
+        load_technology("published_45nm").price(component)
 
 
 def test_dram_is_priced_by_its_device_and_has_no_area() -> None:
-    technology = load_technology()
+    technology = load_technology("published_45nm")
     named = technology.price(Component("dram", "dram", {"part": "DDR4-3200", "channels": 2}))
     assert dict(named.energy_pj) == {"read_bit": 18.75, "write_bit": 18.75}
     assert named.quality == "published"

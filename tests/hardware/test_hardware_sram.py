@@ -19,7 +19,7 @@ GOLDEN = Path(__file__).parent / "data" / "cacti_45nm.csv"
 
 
 def sram(**params: object) -> PricedComponent:
-    return load_technology().price(Component("buffer", "sram", params))
+    return load_technology("published_45nm").price(Component("buffer", "sram", params))
 
 
 def test_single_macros_are_what_cacti_says() -> None:
@@ -93,7 +93,7 @@ def test_memory_between_two_macros_is_their_geometric_interpolation() -> None:
 def test_any_memory_lies_between_its_neighbouring_macros(size: int, width: int, ports: str) -> None:
     memory = sram(bytes=size, width_bits=width, ports=ports)
     for used in memory.constants:
-        table = load_technology().table
+        table = load_technology("published_45nm").table
         rows = {row.origin: row.value for row in table.rows if row.kind == "sram_macro"}
         near = [rows[origin] for origin in used.constant.origins]
         assert min(near) * (1 - 1e-9) <= used.constant.value <= max(near) * (1 + 1e-9)

@@ -53,7 +53,7 @@ def unit_table(folder: Path, node: float = 45, name: str = "mine.csv", energy: f
 
 
 def test_default_is_the_published_45_nm_technology() -> None:
-    technology = load_technology()
+    technology = load_technology("published_45nm")
     assert technology.name == "published_45nm"
     assert technology.name in technology_names()
     assert (technology.node_nm, technology.vdd) == (45, 0.9)
@@ -169,7 +169,7 @@ def test_area_factors_are_the_published_table() -> None:
 
 
 def test_scaled_technology_scales_logic_and_memory_and_says_so() -> None:
-    base, scaled = load_technology(), load_technology("published_45nm@7nm")
+    base, scaled = load_technology("published_45nm"), load_technology("published_45nm@7nm")
     assert (scaled.name, scaled.node_nm, scaled.vdd) == ("published_45nm@7nm", 7, 0.7)
     before = base.constant("int_adder", {"bits": 32}, ENERGY, "operate")
     after = scaled.constant("int_adder", {"bits": 32}, ENERGY, "operate")
@@ -183,7 +183,7 @@ def test_scaled_technology_scales_logic_and_memory_and_says_so() -> None:
 
 def test_low_standby_power_memory_scales_with_low_power_devices() -> None:
     component = Component("b", "sram", {"bytes": 8192, "width_bits": 32})
-    before = load_technology().price(component)
+    before = load_technology("published_45nm").price(component)
     after = load_technology("published_45nm@7nm").price(component)
     factor = (0.09365 * 0.49 - 0.03409 * 0.7 + 0.02043) / (1.103 * 1.21 - 0.362 * 1.1 + 0.2767)
     assert after.energy_pj["read"] == pytest.approx(before.energy_pj["read"] * factor, rel=1e-12)
@@ -191,7 +191,7 @@ def test_low_standby_power_memory_scales_with_low_power_devices() -> None:
 
 
 def test_scaled_leakage_keeps_current_per_area_and_is_estimated() -> None:
-    base, scaled = load_technology(), load_technology("published_45nm@7nm")
+    base, scaled = load_technology("published_45nm"), load_technology("published_45nm@7nm")
     before = base.constant("int_adder", {"bits": 32}, LEAKAGE)
     after = scaled.constant("int_adder", {"bits": 32}, LEAKAGE)
     assert after.value == pytest.approx(before.value * 0.059 * 0.7 / 0.9)
@@ -209,7 +209,7 @@ def test_estimate_stays_an_estimate_when_scaled() -> None:
 def test_dram_is_not_scaled() -> None:
     dram = Component("dram", "dram", {"device": "hbm2"})
     scaled = load_technology("published_45nm@7nm")
-    assert scaled.price(dram).energy_pj == load_technology().price(dram).energy_pj
+    assert scaled.price(dram).energy_pj == load_technology("published_45nm").price(dram).energy_pj
 
 
 def test_supply_of_the_target_may_be_given() -> None:
@@ -307,7 +307,7 @@ def test_technology_that_does_not_describe_itself_tells_nodes_cells_and_base(tmp
     own = "Rows of mine.csv (28 nm); SRAM itrs-hp at 0.9 V and 86.85 C."
     assert load_technology(path).description == own
     both = {"base": "published_45nm", "tables": [str(path)], "accepted_nodes_nm": [28]}
-    assert load_technology(both).description == f"{own} {load_technology().description}"
+    assert load_technology(both).description == f"{own} {load_technology('published_45nm').description}"
     assert "Scaled from 45 nm to 7 nm" in load_technology("published_45nm@7nm").description
 
 

@@ -133,7 +133,9 @@ def test_activity_names_events_that_are_priced(encoding: str) -> None:
     pe = planes(encoding=encoding, plane_pairs=4, pipeline_depth=3)
     pair = get_format("int2"), get_format("int8")
     made = pe.hardware(activation_lines=2, weight_lines=2, stationary="outputs", doubled=True, pairs=[pair])
-    energy = {component.name: load_technology().price(component).energy_pj for component in made}
+    energy = {
+        component.name: load_technology("published_45nm").price(component).energy_pj for component in made
+    }
     for events in pe.activity(*pair, stationary="outputs").values():
         for component, event in events:
             assert energy[component][event] > 0

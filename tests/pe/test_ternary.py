@@ -53,7 +53,7 @@ def test_other_weights_and_float_activations_are_refused() -> None:
 
 def test_it_takes_a_cycle_a_step_and_less_silicon_and_energy_than_a_mac() -> None:
     assert pe().timing(TERNARY, INT8) == pe("mac").timing(TERNARY, INT8)
-    technology = load_technology()
+    technology = load_technology("published_45nm")
     priced = [
         technology.price(
             pe(family, lanes=16).hardware(

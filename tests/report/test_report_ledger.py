@@ -18,7 +18,9 @@ from simulator.report.ledger import bound
 
 
 def report_of(run: Record, clock_ghz: float = 1.0, **options: object) -> Report:
-    return make_report(run, COMPONENTS, load_technology(), clock_ghz=clock_ghz, meta=meta(), **options)
+    return make_report(
+        run, COMPONENTS, load_technology("published_45nm"), clock_ghz=clock_ghz, meta=meta(), **options
+    )
 
 
 @st.composite
@@ -68,7 +70,7 @@ def test_repeating_a_run_multiplies_its_energy(run: Record, times: int) -> None:
 
 
 def test_energy_of_a_layer_is_counts_times_prices_plus_leakage_over_its_cycles() -> None:
-    technology = load_technology()
+    technology = load_technology("published_45nm")
     run = Record("fast", (layer(cycles=1000, cycle_stack={"compute": 1000}, counts={("pe", "mac"): 7}),))
     report = report_of(run, clock_ghz=2.0)
     prices = {component.name: technology.price(component) for component in COMPONENTS}
@@ -89,7 +91,7 @@ def test_leakage_runs_over_all_cycles_and_halves_when_the_clock_doubles() -> Non
 
 def test_area_counts_every_instance_and_leaves_dram_out() -> None:
     report = report_of(record())
-    one = load_technology().price(COMPONENTS[0])
+    one = load_technology("published_45nm").price(COMPONENTS[0])
     assert report.area_by_component_um2["pe"] == 256 * one.area_um2
     assert "dram" not in report.area_by_component_um2
     assert report.area_um2 == pytest.approx(sum(report.area_by_component_um2.values()))
@@ -147,7 +149,7 @@ def test_utilization_is_real_macs_over_peak() -> None:
 
 
 def test_meta_and_layer_columns_must_fit() -> None:
-    technology = load_technology()
+    technology = load_technology("published_45nm")
     with pytest.raises(ValueError, match="meta must have"):
         make_report(record(), COMPONENTS, technology, clock_ghz=1.0, meta={"workload": "x"})
     with pytest.raises(ValueError, match="2 values for 3 layers"):

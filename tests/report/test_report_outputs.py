@@ -98,7 +98,7 @@ def test_infinite_column_is_null_in_json() -> None:
     run = record(1)
     columns = {"weight_sqnr_db": [float("inf")]}
     report = make_report(
-        run, COMPONENTS, load_technology(), clock_ghz=1.0, meta=meta(), layer_columns=columns
+        run, COMPONENTS, load_technology("published_45nm"), clock_ghz=1.0, meta=meta(), layer_columns=columns
     )
     assert report.to_json()["layers"][0]["weight_sqnr_db"] is None
 
@@ -158,7 +158,7 @@ def test_csv_of_several_reports_has_the_columns_of_all(tmp_path) -> None:
     other = make_report(
         Record("fast", (layer(cycle_stack={"vector": 400}),)),
         COMPONENTS,
-        load_technology(),
+        load_technology("published_45nm"),
         clock_ghz=1.0,
         meta=meta(arch="other"),
     )

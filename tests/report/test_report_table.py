@@ -53,7 +53,7 @@ def test_a_shortened_name_keeps_both_ends() -> None:
 
 def report(*layers):
     record = Record("fast", layers)
-    return make_report(record, COMPONENTS, load_technology(), clock_ghz=1.0, meta=meta())
+    return make_report(record, COMPONENTS, load_technology("published_45nm"), clock_ghz=1.0, meta=meta())
 
 
 def test_blocks_stand_under_a_heading_and_other_layers_do_not() -> None:
