@@ -110,6 +110,7 @@ class PartUnit(Unit):
         return self.port_widths["a0" if self.kind == "multiplexer" else "a"]
 
     def module(self, adder: FullAdder | None = None, *, fast: bool = False) -> Any:
+        """Built for area whatever the clock: a part has no period."""
         from simulator.rtl.units.part_hardware import PartModule
 
         return PartModule(self, adder)
