@@ -22,9 +22,10 @@ from simulator.engine.outputs import operands_of
 from simulator.engine.streams import DataRun
 from simulator.errors import InputError
 from simulator.formats import QuantizedTensor, exact_integers, get_format, quantize
+from simulator.hardware import load_technology
 from simulator.mapping import Plan, plan_gemm
 from simulator.pe.serial import sync, term_masks
-from simulator.rtl.characterise import stimulus_cycles
+from simulator.rtl.characterise import Characteriser, Settings, stimulus_cycles, write_table
 from simulator.rtl.unit import Energy
 from simulator.rtl.units import serial_operands, unit_of_name
 from simulator.rtl.units.serial import DEFAULT, RATE_CYCLES, SerialUnit
@@ -409,3 +410,72 @@ def test_rates_are_counted_on_the_measured_cycles(name):
 def test_names_of_no_unit_are_refused(name, said):
     with pytest.raises(InputError, match=said):
         unit_of_name(name)
+
+
+SMALL = (
+    "stripes2-int4xint4-int12",
+    "stripes4-int4xint4-int12",
+    "stripes_dispatcher-int4",
+    "pragmatic2-int4xint4-weights-b5-int12",
+    "pragmatic_encoder2-int4-b5",
+    "bitvert8-int4xuint3-sub4-int12-cut2",
+    "bitvert_activation_sum8-uint3-sub4",
+)
+
+
+@pytest.fixture(scope="module")
+def synthesised(toy_file):
+    """(the flow, figures by unit): gates of each are proved before they are measured."""
+    pytest.importorskip("pyosys")
+    worker = Characteriser(Settings((str(toy_file),)))
+    return worker, {name: worker.figures(unit_of_name(name)) for name in SMALL}
+
+
+def test_figures_obey_the_laws(synthesised):
+    _, figures = synthesised
+    assert figures[SMALL[0]].area_um2 < figures[SMALL[1]].area_um2
+    for found in figures.values():
+        zero = next(energy for stimulus, energy in found.energy.items() if stimulus.startswith("zero"))
+        for stimulus, energy in found.energy.items():
+            if stimulus.startswith(("gaussian", "uniform")):
+                assert zero.total_fj < energy.total_fj
+
+
+def test_registers_are_counted(synthesised):
+    """Operands, signedness and flags; a bit or term of each lane; the step's sum; the accumulator."""
+    _, figures = synthesised
+    assert figures["stripes2-int4xint4-int12"].flops == 2 * 4 + 1 + 4 + 2 + (6 + 3) + 12
+    assert figures["pragmatic2-int4xint4-weights-b5-int12"].flops == 2 * 4 + 1 + 1 + 2 * (2 + 2) + 12
+    assert figures["stripes_dispatcher-int4"].flops == 4
+    # A magnitude of four bits and a sign a lane; sums of 5, 5 and 6 bits.
+    assert figures["pragmatic_encoder2-int4-b5"].flops == 2 * (4 + 1)
+    assert figures["bitvert_activation_sum8-uint3-sub4"].flops == 5 + 5 + 6
+
+
+def test_events_make_up_the_energy_of_the_stream(synthesised):
+    _, figures = synthesised
+    for name, terms in ((SMALL[0], 0), ("pragmatic2-int4xint4-weights-b5-int12", 1)):
+        unit, energy = unit_of_name(name), figures[name].energy
+        pair = unit.pairs[0]
+        stream = serial_operands.pe_cycles(unit.pe, pair, "gaussian", RATE_CYCLES)
+        cycle, step = (unit.event_energy(f"{what} int4 x int4", energy)[0] for what in ("cycle", "step"))
+        total = cycle * RATE_CYCLES + step * stream.loads.sum()
+        if terms:
+            total += unit.event_energy("term int4 x int4", energy)[0] * stream.terms.sum()
+        assert total == pytest.approx(energy["gaussian int4 x int4"].total_fj * RATE_CYCLES)
+        idle, _ = unit.event_energy("idle", energy)
+        assert cycle > idle or terms
+
+
+def test_tables_price_them_whole(synthesised, tmp_path):
+    worker, figures = synthesised
+    table = tmp_path / "serial.csv"
+    units = [unit_of_name(name) for name in SMALL]
+    table.write_text(write_table(row for unit in units for row in worker.rows(unit, figures[unit.name])))
+    technology = load_technology({"base": "published_45nm", "tables": [str(table)]})
+    for unit in units:
+        for component in unit.components():
+            priced = technology.price(component)
+            assert priced.quality == "synthesised"
+            assert priced.area_um2 == pytest.approx(figures[unit.name].area_um2, rel=1e-4)
+            assert set(priced.energy_pj) == set(component.events)
