@@ -46,8 +46,6 @@ _TERM_BITS = 4
 _SIGNIFICANCE_BITS = 3
 _SELECTOR_BITS, _MODE_BITS = 2, 3
 """That the encoder keeps with the weights: the group's special value; integers or floats, and the cycle of the step."""
-_STAGES = 3
-"""Pipeline stages from operands to the group's partial sum."""
 Uses = dict[tuple[str, str], int]
 
 
@@ -71,6 +69,9 @@ class BitModPE(AccumulatingPE):
     """PEs along an edge of a tile: those of a column share the adder of scaled sums, one sum a cycle; those of a row
     share an encoder of weights."""
 
+    stages: Annotated[int, Field(ge=3, le=4)] = 3
+    """Pipeline stages from operands to the partial sum; with four the sum of the lanes is normalised in one of its own,
+    which the paper's has not."""
     adder_stages: Annotated[int, Field(ge=1, le=6)] = 5
     """Pipeline stages of that adder."""
 
@@ -110,7 +111,7 @@ class BitModPE(AccumulatingPE):
         inside = weights.group_size > 0
         return Timing(
             self.lanes,
-            _STAGES + (self._scaling + 1 + self.adder_stages if inside else 0),
+            self.stages + (self._scaling + 1 + self.adder_stages if inside else 0),
             cycles_of(weights.element),
             serial=True,
             group_cycles=self._scaling if inside else 0,
@@ -194,6 +195,9 @@ class BitModPE(AccumulatingPE):
             Part("stage_2", "register", {"bits": self.sum_bits + _EXPONENT_BITS + along}),
             Part("group_sum", "register", {"bits": self.accumulator_bits}),
         ]
+        if self.stages > 3:
+            normalised = self.sum_bits + self.sums.exponent_bits + 1
+            each_cycle.append(Part("normalised", "register", {"bits": normalised}))
         operands = Part("activations", "register", {"bits": FP16.bits}, lanes)
         events: dict[str, Uses] = {
             "idle": {(part.name, "clock"): part.count for part in (*each_cycle, operands)}
@@ -206,6 +210,7 @@ class BitModPE(AccumulatingPE):
         params: dict[str, int | str] = {
             "lanes": lanes,
             "guard_bits": self.guard_bits,
+            "stages": self.stages,
             "accumulator": self.accumulator,
         }
         return Component("pe", self.family, params, count, (*datapath, *each_cycle, operands), events)

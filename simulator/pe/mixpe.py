@@ -49,6 +49,14 @@ class MixPE(PE):
                 )
         return names
 
+    @field_validator("activations")
+    @classmethod
+    def _shiftable(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        for name in names:
+            if element_format(name).element.kind not in ("int", "uint", "float"):
+                raise ValueError(f"it shifts integers and floats, not {name}")
+        return names
+
     @property
     def _mac(self) -> MacPE:
         """What computes the same with a multiplier."""

@@ -104,6 +104,8 @@ def test_what_it_does_not_shift_is_refused() -> None:
     for weights in ("int16", "fp4_e2m1"):
         with pytest.raises(InputError, match="shifts and adds"):
             mixpe(weights=weights)
+    with pytest.raises(InputError, match="shifts integers and floats"):
+        mixpe(activations="flint4")
     assert "outputs" in (mixpe().fits("ws") or "")
 
 

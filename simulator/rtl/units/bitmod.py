@@ -14,6 +14,7 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+from simulator.config import validate
 from simulator.errors import InputError
 from simulator.hardware.structure import Component
 from simulator.pe import pe_model
@@ -46,7 +47,6 @@ ELEMENTS = (
     *(f"int{bits}" for bits in range(8, 1, -1)),
 )
 """All elements that the encoder takes."""
-_PE_STAGES = 3
 
 
 class _BitModPart(Unit):
@@ -60,7 +60,8 @@ class _BitModPart(Unit):
         """The PE of the simulator."""
 
     def _pe(self, **parameters: Any) -> Any:
-        return pe_model("bitmod")(family="bitmod", weights=ELEMENTS, activations=("fp16",), **parameters)
+        elements = {"weights": ELEMENTS, "activations": "fp16"}
+        return validate(pe_model("bitmod"), {"family": "bitmod", **elements, **parameters})
 
     def _component(self, doubled: bool = False) -> list[Component]:
         pairs = [(element_format(name), element_format("fp16")) for name in ELEMENTS]
@@ -96,20 +97,28 @@ class BitModUnit(_BitModPart):
     lanes: int = 4
     guard_bits: int = 3
     accumulator: str = "fp32"
+    stages: int = 3
+    """Four: the sum of the lanes is normalised in a stage of its own."""
     kind = "bitmod"
 
     @property
     def name(self) -> str:
-        return f"bitmod-l{self.lanes}-guard{self.guard_bits}-{self.accumulator}"
+        name = f"bitmod-l{self.lanes}-guard{self.guard_bits}-{self.accumulator}"
+        return name + (f"-stages{self.stages}" if self.stages != 3 else "")
 
     @property
     def pe(self) -> Any:
-        return self._pe(lanes=self.lanes, guard_bits=self.guard_bits, accumulator=self.accumulator)
+        return self._pe(
+            lanes=self.lanes,
+            guard_bits=self.guard_bits,
+            accumulator=self.accumulator,
+            stages=self.stages,
+        )
 
     @property
     def latency(self) -> int:
         """From terms at the port to the group's sum."""
-        return 1 + _PE_STAGES
+        return 1 + self.stages
 
     def module(self, adder: FullAdder | None = None, *, fast: bool = False) -> Any:
         from simulator.rtl.units.bitmod_hardware import BitModModule
@@ -155,10 +164,10 @@ class BitModUnit(_BitModPart):
 
     def specification(self) -> dict[str, object]:
         return self._specified(
-            "activations, terms, two pipeline stages, sum of the group",
+            "activations, terms, ranks between the stages, sum of the group",
             accumulator=self.accumulator,
             alignment=f"all lanes once a cycle, {self.guard_bits} bits below FP16's last, to nearest even",
-            pipeline_cuts=["exponent", "tree"],
+            pipeline_cuts=["exponent", "tree", *(["normalise"] if self.stages > 3 else [])],
             guard_bits=self.guard_bits,
             cycles_of_a_step={name: cycles_of(element_format(name).element) for name in ELEMENTS},
         )
@@ -362,8 +371,8 @@ class GroupAdderUnit(_BitModPart):
         )
 
 
-def _pe_of(lanes: str, guard_bits: str, accumulator: str) -> Unit:
-    return BitModUnit(int(lanes), int(guard_bits), accumulator)
+def _pe_of(lanes: str, guard_bits: str, accumulator: str, stages: str | None) -> Unit:
+    return BitModUnit(int(lanes), int(guard_bits), accumulator, int(stages or 3))
 
 
 def _encoder_of(lanes: str) -> Unit:
@@ -379,13 +388,14 @@ def _group_adder_of(bits: str, tile: str, accumulator: str, cuts: str | None, do
 
 
 _FORMS: Mapping[str, Callable[..., Unit]] = {
-    r"bitmod-l([1-9]\d?)-guard(\d{1,2})-(\w+)": _pe_of,
+    r"bitmod-l([1-9]\d?)-guard(\d{1,2})-(\w+)(?:-stages(\d))?": _pe_of,
     r"bitmod_encoder-l([1-9]\d?)": _encoder_of,
     r"bitmod_dequantizer-scale([1-9]\d?)-(\w+)": _dequantizer_of,
     r"bitmod_group_adder-scale([1-9]\d?)-tile([1-9]\d{0,2})-(\w+)(?:-cut([1-9]))?(-double)?": _group_adder_of,
 }
 FORM = (
-    "bitmod-l<lanes>-guard<bits>-<accumulator>, bitmod_encoder-l<lanes>, bitmod_dequantizer-scale<bits>-<accumulator>, "
+    "bitmod-l<lanes>-guard<bits>-<accumulator>[-stages4], bitmod_encoder-l<lanes>, "
+    "bitmod_dequantizer-scale<bits>-<accumulator>, "
     "bitmod_group_adder-scale<bits>-tile<PEs>-<accumulator>[-cut<n>][-double]"
 )
 WORDS = ("bitmod", "bitmod_encoder", "bitmod_dequantizer", "bitmod_group_adder")
@@ -408,5 +418,6 @@ def unit_of_name(name: str) -> Unit:
 
 
 DEFAULT = """
-bitmod-l4-guard3-fp32 bitmod_encoder-l4 bitmod_dequantizer-scale8-fp32 bitmod_group_adder-scale8-tile8-fp32-cut4-double
+bitmod-l4-guard3-fp32 bitmod-l4-guard3-fp32-stages4
+bitmod_encoder-l4 bitmod_dequantizer-scale8-fp32 bitmod_group_adder-scale8-tile8-fp32-cut4-double
 """

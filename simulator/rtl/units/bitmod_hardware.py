@@ -19,6 +19,7 @@ from amaranth.hdl import Array, C, Cat, ClockDomain, Elaboratable, Module, Mux, 
 from simulator.pe.arithmetic import FP16, BinaryFloat
 from simulator.pe.bitmod_terms import FIXED_POINT_BITS, SPECIAL_VALUES, WIDEST_INTEGER
 from simulator.rtl.cells import FullAdder
+from simulator.rtl.fast_add import add_normalised, normalise, reaches_subnormals
 from simulator.rtl.fused_add import fused_add
 from simulator.rtl.parts import Bit, Columns, ceil_log2, largest, named, saturate, shift_left, shift_right
 from simulator.rtl.staged_add import Ranks, add_scaled
@@ -64,7 +65,7 @@ class _Block(Elaboratable):  # type: ignore[misc]
 
 class BitModModule(_Block):
     """The PE. ``a``: FP16 codes, held for the cycles of a step; ``terms``, ``bsig``: of this cycle; ``first``: they
-    begin a new group; ``out``: the partial sum of the group, four cycles later."""
+    begin a new group; ``out``: the partial sum of the group, `BitModUnit.latency` cycles later."""
 
     def __init__(self, unit: BitModUnit, adder: FullAdder | None = None, *, fast: bool = False) -> None:
         lanes = unit.lanes
@@ -139,17 +140,27 @@ class BitModModule(_Block):
         return columns.total(self.m, self._adder)
 
     def _accumulated(self, held: Value, total: Value, top: Value, bsig: Value, first: Value) -> Value:
-        """Stage 3: the sum times 2**bsig, added to the group's with one rounding."""
-        pe = self.unit.pe
+        """Stage 3: the sum times 2**bsig, added to the group's with one rounding. Before that it is normalised, in a
+        stage of its own where there are four."""
+        m, pe = self.m, self.unit.pe
         to = pe.sums.float_format
         assert to is not None
         sign = total[-1]
-        magnitude = named(self.m, Mux(sign, -total, total), "magnitude")[: len(total) - 1]
-        own = named(self.m, top + bsig, "own")
-        before = named(self.m, held & ~first.replicate(len(held)), "before")
+        magnitude = named(m, Mux(sign, -total, total), "magnitude")[: len(total) - 1]
+        own = named(m, top + bsig, "own")
         # Field 1 of FP16 and bsig 0 are worth 2**low and a half.
         last_place = FP16.low - 1 - 1 - pe.guard_bits
-        return fused_add(self.m, to, before, sign, magnitude, own, last_place)
+        ranks = Ranks(m, ("normalise",) if self.unit.stages > 3 else ())
+        begins = ranks.cut("normalise", {"first": first})["first"]
+        if self.fast:
+            size, field = normalise(m, to, magnitude, own, last_place)
+            live = ranks.cut("normalise", {"sign": sign, "size": size, "field": field})
+            subnormals = reaches_subnormals(to, last_place)
+            return add_normalised(m, to, held, begins, **live, subnormals=subnormals)
+        before = named(m, held & ~begins.replicate(len(held)), "before")
+        if ranks.taken:
+            return add_scaled(m, ranks, to, before, sign, magnitude, own, last_place)
+        return fused_add(m, to, before, sign, magnitude, own, last_place)
 
 
 class EncoderModule(_Block):

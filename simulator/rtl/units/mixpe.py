@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from simulator.config import validate
 from simulator.errors import InputError
 from simulator.formats.element import Element, decode_integers
 from simulator.hardware.structure import Component
@@ -42,8 +43,6 @@ class MixUnit(Unit):
         reason = self.pe.accepts(element_format(self.weights), element_format(self.activations))
         if reason:
             raise InputError(reason, value=f"{self.weights} x {self.activations}")
-        if self.activation.kind not in ("int", "uint", "float"):
-            raise InputError("no hardware description of this element", value=self.activations)
         if self.activation.is_integer == (self.held.float_format is not None):
             raise InputError(
                 "integers are added up in two's complement, floats in floating point",
@@ -71,12 +70,8 @@ class MixUnit(Unit):
     @property
     def pe(self) -> Any:
         """The PE of the simulator that this is."""
-        return pe_model("mixpe")(
-            family="mixpe",
-            weights=(self.weights,),
-            activations=(self.activations,),
-            accumulator=self.accumulator,
-        )
+        parameters = {"weights": self.weights, "activations": self.activations}
+        return validate(pe_model("mixpe"), {"family": "mixpe", "accumulator": self.accumulator, **parameters})
 
     @property
     def latency(self) -> int:

@@ -15,6 +15,7 @@ from __future__ import annotations
 from amaranth.hdl import C, Cat, ClockDomain, Elaboratable, Module, Mux, Signal, Value
 
 from simulator.rtl.cells import FullAdder
+from simulator.rtl.fast_add import add_normalised, normalise, reaches_subnormals
 from simulator.rtl.fused_add import fused_add
 from simulator.rtl.parts import Columns, named, product
 from simulator.rtl.units.mixpe import MixUnit
@@ -43,12 +44,8 @@ class MixModule(Elaboratable):  # type: ignore[misc]
         a, w, first = (Signal(len(port), reset_less=True) for port in (self.a, self.w, self.first))
         m.d.sync += [a.eq(self.a), w.eq(self.w), first.eq(self.first)]
         held = Signal(len(self.out), name="accumulator", reset_less=True)
-        before = named(m, held & ~first.replicate(len(held)), "before")
-        total = (
-            self._integers(m, a, w, before)
-            if self.unit.activation.is_integer
-            else self._floats(m, a, w, before)
-        )
+        accumulated = self._integers if self.unit.activation.is_integer else self._floats
+        total = accumulated(m, a, w, held, first)
         m.d.sync += held.eq(total)
         m.d.comb += self.out.eq(held)
         if self.unit.doubled:
@@ -57,14 +54,14 @@ class MixModule(Elaboratable):  # type: ignore[misc]
             m.d.comb += self.out.eq(finished)
         return m
 
-    def _integers(self, m: Module, a: Value, w: Value, before: Value) -> Value:
+    def _integers(self, m: Module, a: Value, w: Value, held: Value, first: Value) -> Value:
         a_signed, w_signed = (element.kind == "int" for element in (self.unit.activation, self.unit.weight))
-        columns = Columns(len(before))
+        columns = Columns(len(held))
         columns.add_product(a, w, a_signed=a_signed, b_signed=w_signed)
-        columns.add_unsigned(before)
+        columns.add_unsigned(_kept(m, held, first))
         return columns.total(m, self._adder)
 
-    def _floats(self, m: Module, a: Value, w: Value, before: Value) -> Value:
+    def _floats(self, m: Module, a: Value, w: Value, held: Value, first: Value) -> Value:
         element, to = self.unit.activation, self.unit.held.float_format
         assert to is not None
         field = a[element.mantissa_bits : -1]
@@ -75,4 +72,14 @@ class MixModule(Elaboratable):  # type: ignore[misc]
         shifted_sum = product(m, significand, magnitude, self._adder)
         own = Cat(field[0] | ~normal, field[1:])
         sign = a[-1] ^ negative
-        return fused_add(m, to, before, sign, shifted_sum, own, element.quantum_exponent - 1)
+        last_place = element.quantum_exponent - 1
+        if self.fast:
+            size, exponent = normalise(m, to, shifted_sum, own, last_place)
+            subnormals = reaches_subnormals(to, last_place)
+            return add_normalised(m, to, held, first, sign, size, exponent, subnormals=subnormals)
+        return fused_add(m, to, _kept(m, held, first), sign, shifted_sum, own, last_place)
+
+
+def _kept(m: Module, held: Value, first: Value) -> Value:
+    """The sum so far, zero where a new one begins."""
+    return named(m, held & ~first.replicate(len(held)), "before")
