@@ -388,7 +388,7 @@ def designs() -> list[Claim]:
 
     lanes = int(_machine("lut_tensor_core_fp16", "pe").params["lanes"])
     unknown = "the FP16 PE's adder and accumulator are not told; ours rounds once, to FP32"
-    lut_why = "theirs is a dot product of 4 alone; ours a PE with its share of tables and keys"
+    lut_why = "theirs is a dot product of 4 alone; ours with its share of tables and keys, scale multiplier, FP32 sum"
     mixpe_why = "implied by arrays that the paper compares as equal in area; ours is one PE over one PE"
     return [
         Claim(
