@@ -29,6 +29,8 @@ UNITS = [
     "lmul4-fp8_e4m3-al22-fp32-cut3",
     "lmul2-fp8_e5m2-al3-fp32-cut1",
     "lmul3-bf16-al4-fp32",
+    "lmul-bf16-fp32-cut2",
+    "lmul2-fp8_e4m3-al9-fp32-cut4",
 ]
 
 
@@ -39,6 +41,14 @@ def test_hardware_follows_the_rule(name):
         stream = unit.stream(proof, 40, seed=UNITS.index(name))
         adder = ADDERS[UNITS.index(name) % 3]
         assert in_amaranth(unit, stream.ports, adder) == list(stream.expected()), proof
+
+
+@pytest.mark.parametrize("name", ["lmul-fp8_e5m2-fp32", "lmul2-bf16-al4-fp32-cut2"])
+def test_the_fast_loop_follows_the_rule_too(name):
+    unit = unit_of_name(name)
+    for proof in unit.proofs:
+        stream = unit.stream(proof, 40, seed=6)
+        assert in_amaranth(unit, stream.ports, ADDERS[1], fast=True) == list(stream.expected()), proof
 
 
 def test_the_rule_is_as_wrong_as_is_known_of_it():
@@ -107,7 +117,7 @@ def dot_cut_bits():
         ("lmul-bf16-int32", "not the name of a unit"),
         ("lmul4-bf16-fp32", "several lanes, a window"),
         ("lmul-bf16-al8-fp32", "several lanes, a window"),
-        ("lmul-bf16-fp32-cut2", "pipeline cuts"),
+        ("lmul-bf16-fp32-cut3", "pipeline cuts"),
         ("lmul-bf16-fp33", "not an accumulator"),
         ("lmul1-bf16", "allowed: lmul-bf16"),
     ],

@@ -111,7 +111,11 @@ class LMulUnit(Unit):
         """Where the data path may be cut, in the order in which ``cuts`` takes them."""
         if self.accumulator is None:
             return ()
-        return ("multiply",) if self.lanes == 1 else ("tree", "align", "multiply")
+        return ("multiply", "normalise") if self.lanes == 1 else ("tree", "align", "multiply", "normalise")
+
+    @property
+    def taken_cuts(self) -> tuple[str, ...]:
+        return self.cut_places[: self.cuts]
 
     @property
     def name(self) -> str:
@@ -263,7 +267,7 @@ class LMulUnit(Unit):
             "alignment": window if self.align_window is not None else None,
             "align_window": self.align_window,
             "scales": None,
-            "pipeline_cuts": list(self.cut_places[: self.cuts]),
+            "pipeline_cuts": list(self.taken_cuts),
             "latency_cycles": self.latency,
             "offset_exponent": offset_exponent(self.element.mantissa_bits),
             "registers_counted": "operands, flag of a new sum, cuts, accumulator"

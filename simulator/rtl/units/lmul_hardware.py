@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from amaranth.hdl import C, Cat, ClockDomain, Elaboratable, Module, Mux, Signal, Value
 
 from simulator.rtl.cells import FullAdder
+from simulator.rtl.fast_add import add_normalised, normalise, reaches_subnormals
 from simulator.rtl.fused_add import fused_add
 from simulator.rtl.parts import Columns, ceil_log2, largest, named, saturate, shift_right
 from simulator.rtl.units.lmul import LMulUnit
@@ -55,7 +56,7 @@ class LMulModule(Elaboratable):  # type: ignore[misc]
         columns = Columns(len(a) - 1 + spare_bits, constant)
         columns.add_unsigned(a[:-1])
         columns.add_unsigned(w[:-1])
-        return columns.total(m, self._adder)
+        return columns.total(m, self._adder, fast=self.fast)
 
     def _accumulated(self, m: Module) -> Value:
         unit, held = self.unit, Signal(len(self.out), name="accumulator", reset_less=True)
@@ -70,15 +71,23 @@ class LMulModule(Elaboratable):  # type: ignore[misc]
             live |= {f"{name}{lane}": value for name, value in self._product(m, *codes).items()}
         live = self._cut(m, "multiply", live)
         if unit.lanes == 1:
-            sign, magnitude, own = (live[f"{name}0"] for name in ("sign", "significand", "exponent"))
+            sign, magnitude, own = (live.pop(f"{name}0") for name in ("sign", "significand", "exponent"))
         else:
             live = self._cut(m, "tree", self._tree(m, live))
-            total, own = live["sum"], live["exponent"]
+            total, own = live.pop("sum"), live.pop("exponent")
             sign = total[-1]
             magnitude = named(m, Mux(sign, -total, total), "magnitude")[: len(total)]
             exponent += mantissa_bits - (unit.align_window or 0)
-        before = named(m, held & ~live["first"].replicate(len(held)), "before")
-        m.d.sync += held.eq(fused_add(m, to, before, sign, magnitude, own, exponent))
+        if self.fast or "normalise" in unit.taken_cuts:
+            size, field = normalise(m, to, magnitude, own, exponent)
+            live = self._cut(m, "normalise", live | {"sign": sign, "size": size, "field": field})
+            sign, size, field = (live[name] for name in ("sign", "size", "field"))
+            subnormals = reaches_subnormals(to, exponent)
+            total = add_normalised(m, to, held, live["first"], sign, size, field, subnormals=subnormals)
+        else:
+            before = named(m, held & ~live["first"].replicate(len(held)), "before")
+            total = fused_add(m, to, before, sign, magnitude, own, exponent)
+        m.d.sync += held.eq(total)
         return held
 
     def _product(self, m: Module, a: Value, w: Value) -> Mapping[str, Value]:
@@ -113,11 +122,11 @@ class LMulModule(Elaboratable):  # type: ignore[misc]
         return {
             "first": aligned["first"],
             "exponent": aligned["exponent"],
-            "sum": columns.total(m, self._adder),
+            "sum": columns.total(m, self._adder, fast=self.fast),
         }
 
     def _cut(self, m: Module, place: str, live: dict[str, Value]) -> dict[str, Value]:
-        return _registered(m, live, place) if place in self.unit.cut_places[: self.unit.cuts] else live
+        return _registered(m, live, place) if place in self.unit.taken_cuts else live
 
 
 def _registered(m: Module, live: Mapping[str, Value], place: str) -> dict[str, Value]:
