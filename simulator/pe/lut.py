@@ -48,9 +48,10 @@ class LutPE(TablePE):
     precompute: Literal["fused", "unfused"] = "fused"
     """unfused: an operation of the vector unit makes the tables before the array starts. fused: with the operation
     before, in whose time it is hidden."""
-    pipeline_stages: Annotated[int, Field(ge=1, le=4)] = 1
-    """Ranks of registers in a PE, the accumulator's among them: 2 has one between the tables and the adder of planes, 3
-    one behind the sum of the planes, too, 4 (INT8 tables) one behind the multiplication by the scale."""
+    pipeline_stages: Annotated[int, Field(ge=1, le=5)] = 1
+    """Ranks of registers in a PE, the accumulator's among them. The others lie, where the PE has such a place, and in
+    this order, between the tables and the adder of planes, behind the sum of the planes, behind the multiplication by
+    the scale, and before the loop of a floating-point accumulator."""
 
     @model_validator(mode="after")
     def _stages_exist(self) -> Self:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Literal
 
 from simulator.formats.element import Element
 from simulator.hardware.structure import Component, Part
-from simulator.pe.arithmetic import FP32
+from simulator.pe.arithmetic import FP16, FP32
 from simulator.pe.base import pair_name
 from simulator.pe.elements import element_format
 from simulator.pe.protocol import Pair, Stationary
@@ -93,10 +93,44 @@ def elements(names: Iterable[str]) -> list[Element]:
 
 def cut_places(pe: LutPE) -> tuple[str, ...]:
     """Where the data path of a PE may be cut, in the order in which `pipeline_stages` takes them: between the tables
-    and the adder of planes; between the sum of the planes and what follows it; behind the multiplication by a scale."""
+    and the adder of planes; between the sum of the planes and what follows it; behind the multiplication by a scale;
+    between the normalised number and the addition to a floating-point accumulator."""
     arithmetics = {pe.arithmetic(element) for element in elements(pe.activations)}
     planes = ("planes",) if arithmetics - {"float"} and pe.most_planes > 1 else ()
-    return ("read", *planes, *(("product",) if "int8" in arithmetics else ()))
+    product = ("product",) if "int8" in arithmetics else ()
+    return ("read", *planes, *product, *(("normalise",) if pe.sums.float_format else ()))
+
+
+@dataclass(frozen=True)
+class Addend:
+    """What goes into a floating-point accumulator: a magnitude times 2**(its own exponent + ``exponent``)."""
+
+    bits: int
+    exponent: int
+
+
+def addend(pe: LutPE, arithmetic: Arithmetic) -> Addend:
+    """Of tables of this arithmetic, for weights and activations of one step."""
+    activations = [element for element in elements(pe.activations) if pe.arithmetic(element) == arithmetic]
+    weight = min(element.quantum_exponent for element in elements(pe.weights))
+    if arithmetic == "float":
+        stored = FP16 if pe.float_tables == "fp16" else FP32
+        # A subnormal number's field counts as one.
+        return Addend(stored.precision, stored.low - 1 + weight)
+    total = width(pe, elements(pe.weights), activations).total - 1
+    if arithmetic == "int8":
+        lowest = scale_of(activations, pe.table_inputs).lowest
+        return Addend(total + FP32.precision, lowest - 1 + FP32.low + weight)
+    return Addend(total, min(element.quantum_exponent for element in activations) + weight)
+
+
+def _normalised_bits(pe: LutPE, arithmetic: Arithmetic) -> int:
+    """Of a significand: as wide as the magnitude, and two bits and a sticky one wider than the accumulator's where it
+    may be shifted right into the subnormal numbers."""
+    to, added = pe.sums.float_format, addend(pe, arithmetic)
+    assert to is not None
+    subnormal = added.exponent < to.low + to.precision - 1
+    return max(added.bits, to.precision + 2) if subnormal else added.bits
 
 
 def cut_registers(pe: LutPE, place: str) -> int:
@@ -108,6 +142,8 @@ def cut_registers(pe: LutPE, place: str) -> int:
     scale = scale_of(scaled, pe.table_inputs) if scaled else Scale(0, 0)
     of_scale = scale.bits if scaled else 0
     serial = pe.most_planes > 1
+    if place == "normalise":
+        return 1 + max(_normalised_bits(pe, each) for each in wide.arithmetics) + pe.sums.exponent_bits + 2
     if place == "product":
         return wide.total + FP32.precision + scale.exponent_bits + 2
     if place == "planes":

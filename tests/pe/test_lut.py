@@ -476,14 +476,14 @@ def test_stages_are_those_that_the_data_path_can_be_cut_into() -> None:
     for parameters, most in (
         ({}, 3),
         ({"weights": "binary"}, 2),
-        (floats, 2),
-        (floats | {"table_quantization": "int8"}, 4),
+        (floats, 3),
+        (floats | {"table_quantization": "int8"}, 5),
     ):
         pe = lut(**parameters, pipeline_stages=most)
         assert pe.timing(get_format(pe.weights[0]), get_format(pe.activations[0])).latency == most
         cuts = [part for name, part in parts(pe, "pe").items() if name.startswith("cut_")]
         assert len(cuts) == most - 1
-        if most < 4:
+        if most < 5:
             with pytest.raises(InputError, match=f"allowed: 1 to {most}"):
                 lut(**parameters, pipeline_stages=most + 1)
 

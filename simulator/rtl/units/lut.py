@@ -131,6 +131,7 @@ class _OfLut(Unit):
             "entry_bits": max(map(self.pe.entry_bits, elements(self.pe.activations))),
             "tables": self.tables,
             "keys": "bits of odd integers, halved tables" if self.reinterpret else "plain bits, full tables",
+            "planes": self.pe.most_planes,
             "registers_counted": self._registers(),
             "latency_cycles": self.latency,
         }
@@ -198,7 +199,7 @@ class LutUnit(_OfLut):
     def event_energy(self, event: str, energy: Mapping[str, Energy]) -> tuple[float, str]:
         """``step``: all cycles of a step; ``idle``: the clock while nothing changes."""
         if event == "idle":
-            return energy[self.stimuli[-1]].total_fj, "clock pins while nothing changes"
+            return energy[f"rest {pair_name(self.pairs[0])}"].total_fj, "clock pins while nothing changes"
         _, name, planes = self._of_pair(event)
         gaussian = energy[f"gaussian {name}"]
         free, timed = gaussian.combinational_glitch_free_fj, gaussian.combinational_timed_fj
@@ -321,6 +322,11 @@ class LutKeysUnit(_Registers):
         how = f"a weight and its {planes - 1} shifts; Gaussian weights"
         return planes * energy[f"gaussian {name}"].total_fj / self.step_lanes, how
 
+    def specification(self) -> dict[str, object]:
+        """Without what only tables and PEs have."""
+        no = dict.fromkeys(("activations", "table_inputs", "entries", "entry_bits", "tables"))
+        return super().specification() | no | {"first_plane": self.pe.first_plane}
+
     def _registers(self) -> str:
         return "a shift register a lane"
 
@@ -386,6 +392,13 @@ def unit_of_name(name: str) -> Unit:
 
 
 DEFAULT = """
-lut-binary+int2+int3+int4+int8xint8-l4-mu4-int32-double lut_table-binary+int2+int3+int4+int8xint8-l4-mu4
+lut-binary+int2+int3+int4+int8xint8-l4-mu4-int32-stages3-double lut_table-binary+int2+int3+int4+int8xint8-l4-mu4
+lut-binary+int2+int3+int4+int8xfp16+fp8_e4m3+fp8_e5m2-l4-mu4-int8tables-fp32-stages5-double
+lut_table-binary+int2+int3+int4+int8xfp16+fp8_e4m3+fp8_e5m2-l4-mu4-int8tables
 lut_keys-binary+int2+int3+int4+int8-l4
+lut-binaryxfp16-l4-mu4-int8tables-fp32-stages2 lut_table-binaryxfp16-l4-mu4-int8tables lut_keys-binary-l4
+lut-int2xint8-l4-mu4-int32 lut_table-int2xint8-l4-mu4 lut-int2xint8-l4-mu4-plain-int32
+lut_table-int2xint8-l4-mu4-plain lut_keys-int2-l4
 """
+"""Those of the shipped accelerators; and those of W1 A16 and, with both kinds of keys, of W2 A8, which the paper
+compares with other circuits."""

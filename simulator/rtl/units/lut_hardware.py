@@ -30,9 +30,11 @@ from amaranth.hdl import C, Cat, ClockDomain, Elaboratable, Module, Mux, Signal,
 
 from simulator.pe.accumulator import accumulator
 from simulator.pe.arithmetic import FP32
-from simulator.pe.lut_structure import cut_places, elements, scale_of, width
+from simulator.pe.lut_structure import addend, cut_places, elements, scale_of, width
 from simulator.pe.table_pe import TABLE_FLOATS
+from simulator.rtl import prefix
 from simulator.rtl.cells import FullAdder
+from simulator.rtl.fast_add import add_normalised, normalise, reaches_subnormals
 from simulator.rtl.fused_add import fused_add
 from simulator.rtl.parts import Columns, named, product
 from simulator.rtl.units.lut_operands import pe_inputs
@@ -185,21 +187,28 @@ class PEModule(_Module):
         return {"value": named(m, total ^ subtract.replicate(len(total)), "value"), "carry": subtract}
 
     def _whole_sum(self, m: Module, beside: Live) -> Live:
-        """``sum`` of the planes of a step, what stands ``beside`` it, and the flags ``last`` and ``first``."""
+        """``sum`` of the planes of a step, for floats ``sign`` and ``magnitude``, what stands ``beside`` it, and the
+        flags ``last`` and ``first``."""
         live = self._plane(m) | beside | {name: self.port[name] for name in ("last", "first")}
         if "start" in self.port:
             live["start"] = self.port["start"]
         live = self._cut(m, "read", live)
-        value, carry = live.pop("value"), live.pop("carry", C(0, 1))
+        value, carry = live.pop("value"), live.pop("carry", None)
         if "start" not in live:
-            return live | {"sum": named(m, (value + carry)[: self._wide.total], "sum")}
+            zero = C(0, self._wide.total)
+            return live | self._as_added(m, value if carry is None else self._added(m, zero, value, carry))
         # It is doubled before it is used: the top bit would be lost.
         above = Signal(self._wide.total - 1, name="plane_sum", reset_less=True)
         kept = named(m, above & ~live.pop("start").replicate(len(above)), "above")
-        left, right = Cat(C(1, 1), C(0, 1), kept).as_signed(), Cat(carry, value).as_signed()
-        total = named(m, (left + right)[1 : self._wide.total + 1], "sum")
+        total = self._added(m, Cat(C(0, 1), kept), value, carry)
         m.d.sync += above.eq(total)
-        return self._cut(m, "planes", live | {"sum": total})
+        return self._cut(m, "planes", live | self._as_added(m, total))
+
+    def _as_added(self, m: Module, total: Value) -> Live:
+        if self._pe.sums.float_format is None:
+            return {"sum": total}
+        opposite = self._added(m, C(0, len(total)), ~total, C(1, 1))
+        return {"sign": total[-1], "magnitude": named(m, Mux(total[-1], opposite, total)[:-1], "magnitude")}
 
     def _accumulate_integers(self, m: Module, held: Signal) -> tuple[Value, Value]:
         """(what the accumulator takes, the flag of a new sum)."""
@@ -207,20 +216,42 @@ class PEModule(_Module):
         first = named(m, live["first"] & live["last"], "first")
         addend = named(m, live["sum"] & live["last"].replicate(len(live["sum"])), "addend")
         before = named(m, held & ~first.replicate(len(held)), "before")
-        return named(m, (before + addend.as_signed())[: len(held)], "total"), first
+        return self._added(m, before, addend, None), first
+
+    def _added(self, m: Module, whole: Value, addend: Value, carry: Value | None) -> Value:
+        """whole + addend + carry modulo 2**len(whole), the addend in two's complement."""
+        width = len(whole)
+        wide = Cat(addend, addend[-1].replicate(max(width - len(addend), 0)))[:width]
+        if self.fast:
+            return prefix.add(m, whole, wide, carry)[:width]
+        if carry is None:
+            return named(m, (whole + wide)[:width], "total")
+        return named(m, (Cat(C(1, 1), whole) + Cat(carry, wide))[1 : width + 1], "total")
 
     def _accumulate_floats(self, m: Module, held: Signal) -> tuple[Value, Value]:
         """The same in floating point, with one rounding."""
         to = accumulator(self._pe.accumulator).float_format
         assert to is not None
-        addend = self._float_plane if self._wide.floats else self._scaled_sum
-        live, exponent = addend(m)
+        read = self._float_plane if self._wide.floats else self._scaled_sum
+        (arithmetic,) = self._wide.arithmetics
+        live, exponent = read(m), addend(self._pe, arithmetic).exponent
+        if "normalise" not in self._taken and not self.fast:
+            first = named(m, live["first"] & live["last"], "first")
+            before = named(m, held & ~first.replicate(len(held)), "before")
+            size = named(m, live["magnitude"] & live["last"].replicate(len(live["magnitude"])), "addend")
+            return fused_add(m, to, before, live["sign"], size, live["own"], exponent), first
+        size, field = normalise(m, to, live.pop("magnitude"), live.pop("own"), exponent)
+        live |= {
+            "size": named(m, size & live["last"].replicate(len(size)), "size"),
+            "field": named(m, field & live["last"].replicate(len(field)), "field"),
+        }
+        live = self._cut(m, "normalise", live)
         first = named(m, live["first"] & live["last"], "first")
-        before = named(m, held & ~first.replicate(len(held)), "before")
-        size = named(m, live["magnitude"] & live["last"].replicate(len(live["magnitude"])), "addend")
-        return fused_add(m, to, before, live["sign"], size, live["own"], exponent), first
+        subnormals = reaches_subnormals(to, exponent)
+        operands = live["sign"], live["size"], live["field"]
+        return add_normalised(m, to, held, first, *operands, subnormals=subnormals), first
 
-    def _float_plane(self, m: Module) -> tuple[Live, int]:
+    def _float_plane(self, m: Module) -> Live:
         """The entry read, its exponent raised by the number of its plane."""
         of = TABLE_FLOATS[self._pe.float_tables]
         ((entry, negated),) = self._read(m)
@@ -231,33 +262,22 @@ class PEModule(_Module):
         normal = named(m, field.any(), "normal")
         live["sign"], live["magnitude"] = value[-1], Cat(value[: of.precision - 1], normal)
         live["own"] = named(m, Cat(field[0] | ~normal, field[1:]) + live.pop("plane"), "exponent")
-        (weight,) = {element.quantum_exponent for element in elements(self._pe.weights)}
-        return live, of.low - 1 + weight
+        return live
 
-    def _scaled_sum(self, m: Module) -> tuple[Live, int]:
+    def _scaled_sum(self, m: Module) -> Live:
         """The sum of the planes as sign and magnitude, times the scale of the tables where they have one."""
-        activations = elements(self._pe.activations)
-        (exponent,) = {element.quantum_exponent for element in elements(self._pe.weights)}
         beside: Live = {}
         if "scale" in self.port:
-            scale = scale_of(activations, self._pe.table_inputs)
+            scale = scale_of(elements(self._pe.activations), self._pe.table_inputs)
             code = self.port["scale"]
             field = code[FP32.precision - 1 : -1]
             own = named(m, (field - scale.lowest)[: scale.exponent_bits], "own")
             beside = {"own": own, "fraction": code[: FP32.precision - 1]}
-            exponent += scale.lowest - 1 + FP32.low
-        else:
-            (of_activations,) = {element.quantum_exponent for element in activations}
-            exponent += of_activations
         live = self._whole_sum(m, beside)
-        total = live.pop("sum")
-        sign = total[-1]
-        magnitude = named(m, Mux(sign, -total, total)[: len(total) - 1], "magnitude")
         if "scale" in self.port:
-            magnitude = product(m, magnitude, Cat(live.pop("fraction"), C(1, 1)), self._adder)
-        live |= {"sign": sign, "magnitude": magnitude}
-        live = self._cut(m, "product", live)
-        return {"own": C(0, 0)} | live, exponent
+            significand = Cat(live.pop("fraction"), C(1, 1))
+            live["magnitude"] = product(m, live.pop("magnitude"), significand, self._adder)
+        return {"own": C(0, 0)} | self._cut(m, "product", live)
 
 
 class ArrayModule(_Module):

@@ -182,7 +182,7 @@ def draw(pe: LutPE, kind: str, pair: Pair, cycles: int, seed: int = 0) -> Steps:
     gaps = rng.integers(0, 3, cycles) if kind == "corners" else np.zeros(cycles, np.int64)
     step, order = _schedule(planes, cycles, gaps)
     if kind == "rest":
-        step = np.full(cycles, REST, np.int64)
+        step, order = np.full(cycles, REST, np.int64), np.zeros(cycles, np.int64)
     shape = (cycles // planes + 1, pe.lanes)
     new = np.arange(shape[0]) % SUM_LENGTH == 0
     if kind == "corners":
