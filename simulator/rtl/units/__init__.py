@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from simulator.errors import InputError, nearest
 from simulator.rtl.unit import Unit
-from simulator.rtl.units import dot, lmul, lut, part, serial
+from simulator.rtl.units import bitmod, dot, lmul, lut, mixpe, part, serial
 
 
 @dataclass(frozen=True)
@@ -24,6 +24,8 @@ class Family:
 FAMILIES = (
     Family(("mac", "dot"), dot.unit_of_name, dot.DEFAULT),
     Family(("lmul",), lmul.unit_of_name, lmul.DEFAULT),
+    Family(bitmod.WORDS, bitmod.unit_of_name, bitmod.DEFAULT),
+    Family(mixpe.WORDS, mixpe.unit_of_name, mixpe.DEFAULT),
     Family(lut.WORDS, lut.unit_of_name, lut.DEFAULT),
     Family(serial.WORDS, serial.unit_of_name, serial.DEFAULT),
     Family(("part",), part.unit_of_name, part.DEFAULT),
