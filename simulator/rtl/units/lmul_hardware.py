@@ -79,7 +79,7 @@ class LMulModule(Elaboratable):  # type: ignore[misc]
             magnitude = named(m, Mux(sign, -total, total), "magnitude")[: len(total)]
             exponent += mantissa_bits - (unit.align_window or 0)
         if self.fast or "normalise" in unit.taken_cuts:
-            size, field = normalise(m, to, magnitude, own, exponent)
+            sign, size, field = normalise(m, to, sign, magnitude, own, exponent)
             live = self._cut(m, "normalise", live | {"sign": sign, "size": size, "field": field})
             sign, size, field = (live[name] for name in ("sign", "size", "field"))
             subnormals = reaches_subnormals(to, exponent)
