@@ -26,7 +26,7 @@ from simulator.hardware import load_technology
 from simulator.mapping import Plan, plan_gemm
 from simulator.pe.serial import sync, term_masks
 from simulator.rtl.characterise import Characteriser, Settings, stimulus_cycles, write_table
-from simulator.rtl.unit import Energy
+from simulator.rtl.unit import Energy, port_bits
 from simulator.rtl.units import serial_operands, unit_of_name
 from simulator.rtl.units.serial import DEFAULT, RATE_CYCLES, SerialUnit
 from simulator.workload import gemm_workload
@@ -106,13 +106,13 @@ def test_encoders_find_the_terms_of_every_value(recoding, signed):
     suffix = "" if recoding == "none" else f"-{recoding}"
     unit = unit_of_name(f"pragmatic_encoder1-{format}-b5{suffix}")
     values = np.arange(-128, 128) if signed else np.arange(256)
-    terms = serial_operands._terms(unit.pe, values[:, None], 2000)
+    terms = serial_operands.encoder_terms(unit.pe, values[:, None], 2000)
     counts = np.bincount(terms.step)
     expected = sync.two_stage_cycles(values[:, None], recoding=recoding)
     np.testing.assert_array_equal(counts, expected)
     np.testing.assert_array_equal(np.bincount(terms.step, terms.values[:, 0]), values)
     ports = {
-        "word": serial_operands.port_bits(values[terms.step], 8),
+        "word": port_bits(values[terms.step], 8),
         "load": terms.load[:, None].astype(np.uint8),
         "signed": np.full((len(terms.load), 1), signed, np.uint8),
     }

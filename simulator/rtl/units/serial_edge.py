@@ -72,7 +72,7 @@ class EdgeModule(Elaboratable):  # type: ignore[misc]
         lanes = []
         for lane in range(pe.lanes):
             word = self.inputs["word"][lane * word_bits : (lane + 1) * word_bits]
-            positive, negative = _recoded(m, pe.recoding, word, self.inputs["signed"], self._adder)
+            positive, negative = _recoded(m, pe.recoding, word, self.inputs["signed"])
             if pe.recoding == "none":
                 # One magnitude and one sign serve all terms.
                 mask = Signal(places, name="mask", reset_less=True)
@@ -136,9 +136,7 @@ class EdgeModule(Elaboratable):  # type: ignore[misc]
             m.d.sync += self.outputs["out"].eq(Cat(*sums))
 
 
-def _recoded(
-    m: Module, recoding: Recoding, word: Value, is_signed: Value, adder: FullAdder
-) -> tuple[Value, Value]:
+def _recoded(m: Module, recoding: Recoding, word: Value, is_signed: Value) -> tuple[Value, Value]:
     """Masks of the positive and the negative terms (`simulator.pe.serial.terms`); ``none``: magnitude and sign."""
     sign = named(m, word[-1] & is_signed, "sign")
     bits = len(word)

@@ -215,7 +215,7 @@ def edge_cycles(
         ports = {"select": _later(port_bits(place, (bits - 1).bit_length()))}
         expected: list[tuple[int, ...]] = [(out,) for out in bit.tolist()]
     elif isinstance(pe, PragmaticPE):
-        terms = _terms(pe, words, cycles)
+        terms = encoder_terms(pe, words, cycles)
         step, load = terms.step, terms.load
         packed = port_words(port_bits(terms.packed, term_bits(pe)))
         columns = [packed, terms.last.astype(int).tolist(), *([terms.base.tolist()] if base_bits(pe) else [])]
@@ -279,7 +279,7 @@ def retired(masks: Codes, reach: int) -> list[Codes]:
 
 
 @dataclass(frozen=True)
-class _Terms:
+class EncoderTerms:
     """What an encoder puts out, cycle by cycle."""
 
     packed: Codes
@@ -295,7 +295,7 @@ class _Terms:
     last: Flags
 
 
-def _terms(pe: PragmaticPE, serial: Codes, cycles: int) -> _Terms:
+def encoder_terms(pe: PragmaticPE, serial: Codes, cycles: int) -> EncoderTerms:
     """Terms of the serial operand (steps, lanes), at least ``cycles`` steps."""
     bits = widest(pe, pe.serial)
     places, window = positions(bits, pe.recoding), pe.window(bits)
@@ -318,7 +318,7 @@ def _terms(pe: PragmaticPE, serial: Codes, cycles: int) -> _Terms:
     offset_bits = (window - 1).bit_length()
     offset = np.where(valid, position - base[:, None], 0)
     packed = offset | (minus > 0) << offset_bits | valid << offset_bits + 1
-    return _Terms(
+    return EncoderTerms(
         packed[:cycles],
         base[:cycles],
         (masks - 2 * minus)[:cycles],
@@ -334,7 +334,7 @@ def _pragmatic(pe: PragmaticPE, pair: Pair, steps: Steps, cycles: int) -> Cycles
     serial, parallel = (
         (steps.weights, steps.activations) if weights_serial else (steps.activations, steps.weights)
     )
-    terms = _terms(pe, serial, cycles)
+    terms = encoder_terms(pe, serial, cycles)
     load, words = terms.load, parallel[terms.step]
     offset_bits = term_bits(pe) - 2
     ports = {
