@@ -329,7 +329,7 @@ def worker(toy_file):
 
 def test_registers_are_those_of_the_pes_structure(worker):
     """Flops of the netlist against the registers of `simulator.pe.bitmod`, and one row for every event."""
-    for name in ("bitmod_encoder-l4", "bitmod_dequantizer-scale8-fp32", "bitmod-l2-guard3-fp16-stages4"):
+    for name in ("bitmod_encoder-l4", "bitmod_dequantizer-scale8-fp32", "bitmod-l2-guard3-fp16"):
         unit = unit_of_name(name)
         (component,) = unit.components()
         figures = worker.figures(unit)

@@ -153,7 +153,7 @@ class BitModModule(_Block):
         ranks = Ranks(m, ("normalise",) if self.unit.stages > 3 else ())
         begins = ranks.cut("normalise", {"first": first})["first"]
         if self.fast:
-            size, field = normalise(m, to, magnitude, own, last_place)
+            sign, size, field = normalise(m, to, sign, magnitude, own, last_place)
             live = ranks.cut("normalise", {"sign": sign, "size": size, "field": field})
             subnormals = reaches_subnormals(to, last_place)
             return add_normalised(m, to, held, begins, **live, subnormals=subnormals)

@@ -74,7 +74,7 @@ class MixModule(Elaboratable):  # type: ignore[misc]
         sign = a[-1] ^ negative
         last_place = element.quantum_exponent - 1
         if self.fast:
-            size, exponent = normalise(m, to, shifted_sum, own, last_place)
+            sign, size, exponent = normalise(m, to, sign, shifted_sum, own, last_place)
             subnormals = reaches_subnormals(to, last_place)
             return add_normalised(m, to, held, first, sign, size, exponent, subnormals=subnormals)
         return fused_add(m, to, _kept(m, held, first), sign, shifted_sum, own, last_place)
