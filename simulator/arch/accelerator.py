@@ -13,8 +13,8 @@ from simulator.config import validate
 from simulator.errors import InputError
 from simulator.formats import Format, get_format
 from simulator.pe import family_names, pe_model
-from simulator.pe.elements import element_format
-from simulator.pe.protocol import ProcessingElement
+from simulator.pe.elements import element_format, significand_bits
+from simulator.pe.protocol import ProcessingElement, Side
 from simulator.units import BITS_PER_BYTE, KIB, ceil_div, exact
 
 Size = Annotated[int, Field(ge=1, le=1 << 16)]
@@ -44,6 +44,13 @@ class ArraySection(Section):
     rescale_per_cycle: Annotated[float, Field(ge=0, le=1)] = 1
     """Results a cycle that the rescale unit of one column takes (0: the array has none, and takes no grouped
     scales)."""
+    rescale_scale_bits: Annotated[int, Field(ge=1, le=24)] = 11
+    """Width of the widest significand of a group's scale that the rescale unit multiplies by (FP16: 11); integer scales
+    count in full."""
+    rescale_ranks: Annotated[int, Field(ge=0, le=10)] = 10
+    """Ranks of registers through the rescale unit, for its clock; it takes a result a cycle whatever they are."""
+    adder_ranks: Annotated[int, Field(ge=0, le=4)] = 4
+    """The same through the adders of floating-point sums behind the columns; those of integers have none."""
     clock_gating: bool = False
     """True: a PE without work pays no clock energy."""
 
@@ -158,6 +165,8 @@ class DramSection(Section):
 class VectorSection(Section):
     lanes: Size
     """Elements a cycle, each pass."""
+    ranks: Annotated[int, Field(ge=0, le=8)] = 8
+    """Ranks of registers through a lane, for its clock; it takes an element a cycle whatever they are."""
 
 
 class MappingSection(Section):
@@ -261,15 +270,28 @@ class Accelerator(Section):
         """None, or why the PEs in this array, or the rescale unit, do not take this pair."""
         pe = self.element
         reason = pe.accepts(weights, activations) or self._misplaced(weights, activations)
-        if reason or self.array.rescale_per_cycle or pe.scales_inside(weights, activations):
+        if reason or pe.scales_inside(weights, activations):
             return reason
-        arriving = (pe.received("weights", weights), pe.received("activations", activations))
-        grouped = next((format for format in arriving if format.group_size), None)
-        if grouped is None:
+        sides: tuple[tuple[Side, Format], ...] = (("weights", weights), ("activations", activations))
+        grouped = [(own, to) for side, own in sides if (to := pe.received(side, own)).group_size]
+        if self.array.rescale_per_cycle:
+            return next(filter(None, (self._unscalable(own) for own, _ in grouped)), None)
+        if not grouped:
+            return None
+        _, received = grouped[0]
+        return (
+            f"{received.name} has a scale for every {received.group_size} values of K, and the array has "
+            "no rescale unit (array.rescale_per_cycle: 0); use tensor or channel scales, or an array that has one"
+        )
+
+    def _unscalable(self, grouped: Format) -> str | None:
+        """None, or why the rescale unit cannot multiply by the scales of a format as it is in memory."""
+        scale, most = grouped.scale_element, self.array.rescale_scale_bits
+        if scale is None or significand_bits(scale) <= most:
             return None
         return (
-            f"{grouped.name} has a scale for every {grouped.group_size} values of K, and the array has "
-            "no rescale unit (array.rescale_per_cycle: 0); use tensor or channel scales, or an array that has one"
+            f"the rescale unit multiplies by significands of at most {most} bits (array.rescale_scale_bits), and the "
+            f"scales of {grouped.name} ({scale.name}) have {significand_bits(scale)}"
         )
 
     def check_formats(self, weights: Format, activations: Format, *, where: str) -> None:

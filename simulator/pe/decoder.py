@@ -18,7 +18,7 @@ from pydantic import Field, field_validator
 from simulator.errors import InputError
 from simulator.formats import Format, QuantizedTensor
 from simulator.formats.element import Element
-from simulator.hardware.structure import Component, Part
+from simulator.hardware.structure import Component, Param, Part
 from simulator.pe.elements import element_format
 from simulator.pe.mac import MacFunction, MacPE
 from simulator.pe.protocol import Pair, Side, Stationary, Timing
@@ -37,6 +37,9 @@ class DecodingPE(MacPE):
 
     decode_cycles: Annotated[int, Field(ge=1, le=64)] = 1
     """Cycles of a decoder for a vector of ``lanes`` values."""
+    decode_ranks: Annotated[int, Field(ge=0, le=3)] = 0
+    """Ranks of registers through a decoder, for its clock; it takes new values every ``decode_cycles`` whatever they
+    are."""
 
     @property
     @abstractmethod
@@ -57,7 +60,30 @@ class DecodingPE(MacPE):
 
     @abstractmethod
     def decoder(self, formats: Sequence[Format]) -> tuple[tuple[Part, ...], dict[str, Uses]]:
-        """Circuits that decode one value, and what the events "decode <format>" make them do."""
+        """Circuits that decode one value, the register that takes it apart, and what the events (`decode_event`) of
+        these formats make them do."""
+
+    def decode_event(self, format: Format) -> str:
+        """The event of one value: formats that drive the decoder alike share it."""
+        zero, scaled = self.subtracts(format), self.multiplies(format)
+        return f"decode {format.element.name}" + " zero" * zero + " scaled" * scaled
+
+    def subtracts(self, format: Format) -> bool:
+        """The decoder takes off zero points of this format."""
+        return False
+
+    def multiplies(self, format: Format) -> bool:
+        """The decoder applies the scales of groups of this format."""
+        return False
+
+    @property
+    def decoder_params(self) -> dict[str, Param]:
+        """What decides a decoder's hardware."""
+        params: dict[str, Param] = {
+            "before": " ".join(getattr(self, self.side)),
+            "after": " ".join(self.targets),
+        }
+        return params | ({"ranks": self.decode_ranks} if self.decode_ranks else {})
 
     @property
     def mac(self) -> MacPE:
@@ -108,8 +134,7 @@ class DecodingPE(MacPE):
     ) -> tuple[Component, ...]:
         """The MAC's, and a decoder for each lane of each row or column at which the operand enters."""
         formats = list({format.name: format for format in map(self._decoded_of, pairs)}.values())
-        parts, events = self.decoder(formats)
-        params = {"before": " ".join(getattr(self, self.side)), "after": " ".join(self.targets)}
+        parts, events = self._registered(*self.decoder(formats))
         behind = [self._behind(pair) for pair in pairs]
         return (
             *self.mac.hardware(
@@ -122,7 +147,7 @@ class DecodingPE(MacPE):
             Component(
                 self.decoder_name,
                 f"{self.family}_decoder",
-                params,
+                self.decoder_params,
                 (weight_lines if self.side == "weights" else activation_lines) * self.lanes,
                 parts,
                 events,
@@ -130,13 +155,24 @@ class DecodingPE(MacPE):
             ),
         )
 
+    def _registered(
+        self, parts: tuple[Part, ...], events: dict[str, Uses]
+    ) -> tuple[tuple[Part, ...], dict[str, Uses]]:
+        """With the register of what is to be decoded, and the ranks, of its width, where there are any."""
+        bits = max(element_format(name).code_bits for name in getattr(self, self.side))
+        registers = [Part("value", "register", {"bits": bits})]
+        if self.decode_ranks:
+            registers.append(Part("ranks", "register", {"bits": bits}, self.decode_ranks))
+        written = {(part.name, "write"): part.count for part in registers}
+        return (*parts, *registers), {event: {**uses, **written} for event, uses in events.items()}
+
     def activity(
         self, weights: Format, activations: Format, *, stationary: Stationary
     ) -> Mapping[str, Mapping[tuple[str, str], int | Fraction]]:
         pair = (weights, activations)
         behind = self.mac.activity(*self._behind(pair), stationary=stationary)
         entering = "weight" if self.side == "weights" else "activation"
-        return {**behind, entering: {(self.decoder_name, f"decode {self._decoded_of(pair).name}"): 1}}
+        return {**behind, entering: {(self.decoder_name, self.decode_event(self._decoded_of(pair))): 1}}
 
     def function(self, weights: Format, activations: Format) -> MacFunction:
         """The MAC's, on element integers of what arrives behind the decoder."""

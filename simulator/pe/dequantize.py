@@ -23,9 +23,9 @@ from pydantic import Field
 from simulator.formats import Format, QuantizedTensor
 from simulator.formats.element import Array, Element, encode
 from simulator.formats.passes import per_value
-from simulator.hardware.structure import Part
+from simulator.hardware.structure import Param, Part
 from simulator.pe.decoder import FloatDecodingPE, Uses
-from simulator.pe.elements import element_format
+from simulator.pe.elements import element_format, significand_bits
 
 
 class DequantizePE(FloatDecodingPE):
@@ -33,32 +33,43 @@ class DequantizePE(FloatDecodingPE):
 
     family: Literal["dequantize"]  # type: ignore[assignment]
     target: str = "fp16"
+    decode_ranks: Annotated[int, Field(ge=0, le=3)] = 3
     group_scales: Literal["decoder", "array"] = "decoder"
     """Who multiplies by the scales of groups."""
     scale_significand_bits: Annotated[int, Field(ge=1, le=24)] = 11
     """Width of the widest significand of a group's scale (FP16: 11); integer scales count in full."""
 
-    def _multiplies(self, weights: Format) -> bool:
-        return weights.group_size > 0 and self.group_scales == "decoder"
+    @property
+    def decoder_params(self) -> dict[str, Param]:
+        params = {**super().decoder_params, "group_scales": self.group_scales}
+        return params | (
+            {"scale_bits": self.scale_significand_bits} if self.group_scales == "decoder" else {}
+        )
+
+    def subtracts(self, format: Format) -> bool:
+        return format.has_zero_point
+
+    def multiplies(self, format: Format) -> bool:
+        return format.group_size > 0 and self.group_scales == "decoder"
 
     def refusal(self, format: Format) -> str | None:
         """None, or why the decoder does not take this format."""
         scale = format.scale_element
         if (
-            self._multiplies(format)
+            self.multiplies(format)
             and scale is not None
-            and _significand(scale) > self.scale_significand_bits
+            and significand_bits(scale) > self.scale_significand_bits
         ):
             return (
                 f"its decoder multiplies by significands of at most {self.scale_significand_bits} bits, and the "
-                f"scales of {format.name} ({scale.name}) have {_significand(scale)}"
+                f"scales of {format.name} ({scale.name}) have {significand_bits(scale)}"
             )
         return None
 
     def decoded(self, format: Format) -> Format:
         """The target, with the scales that remain."""
         target = self._element
-        if not self._multiplies(format):
+        if not self.multiplies(format):
             name = format.name.replace(format.element.name, target.name, 1).removesuffix("_asym")
             return replace(
                 format,
@@ -81,7 +92,7 @@ class DequantizePE(FloatDecodingPE):
         if tensor.zero_points is not None:
             values = values - per_value(_by_row(tensor.zero_points, len(values)), group, k)
         scales, row_scales = tensor.scales, tensor.row_scales
-        if self._multiplies(format):
+        if self.multiplies(format):
             assert scales is not None
             values = values * per_value(_by_row(scales.astype(np.float64), len(values)), group, k)
             scales, row_scales = row_scales, None
@@ -116,7 +127,9 @@ class DequantizePE(FloatDecodingPE):
                 len(element.tables) for element in tables
             )
             parts.append(
-                Part("table", "multiplexer", {"inputs": inputs, "bits": max(map(_significand, tables)) + 1})
+                Part(
+                    "table", "multiplexer", {"inputs": inputs, "bits": max(map(significand_bits, tables)) + 1}
+                )
             )
         if self.group_scales == "decoder":
             parts += [
@@ -135,30 +148,21 @@ class DequantizePE(FloatDecodingPE):
                 used |= {("leading_one", "operate"): 1, ("shifter", "operate"): 1}
             if format.element.kind == "table":
                 used["table", "operate"] = 1
-            if self._multiplies(format):
+            if self.multiplies(format):
                 own = f"multiplier {format.element.name}"
                 if own not in known:
                     known.add(own)
                     parts.append(self._multiplier_by_scale(own, [format.element], 0))
                 used |= {(own, "operate"): 1, ("exponent_adder", "operate"): 1, ("rounder", "operate"): 1}
-            events[f"decode {format.name}"] = used
+            events[self.decode_event(format)] = used
         return tuple(parts), events
 
     def _multiplier_by_scale(self, name: str, elements: Sequence[Element], count: int) -> Part:
         """Significands of elements (integers with the bit that a zero point adds) times those of scales; what is the
         target already has no group scales."""
         scaled = [element for element in elements if element != self._element]
-        widest = max((_significand(element) + element.is_integer for element in scaled), default=1)
+        widest = max((significand_bits(element) + element.is_integer for element in scaled), default=1)
         return Part(name, "int_multiplier", {"a_bits": self.scale_significand_bits, "b_bits": widest}, count)
-
-
-def _significand(element: Element) -> int:
-    """Bits of the significand of a magnitude: an integer's in full, a table's largest, 1 of a power of two."""
-    if element.kind == "table":
-        return max(abs(value) for table in element.tables for value in table).bit_length()
-    if element.is_integer:
-        return element.bits - (element.kind != "uint")
-    return element.mantissa_bits + 1
 
 
 def _by_row(of_groups: Array, rows: int) -> Array:

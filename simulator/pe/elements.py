@@ -1,4 +1,4 @@
-"""The elements that a PE's lists of operand formats name."""
+"""The elements that a PE's lists of operand formats name, and the width of what multiplies them."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 from dataclasses import replace
 
 from simulator.formats import Format, get_format
-from simulator.formats.element import sign_magnitude
+from simulator.formats.element import Element, sign_magnitude
 
 
 def element_format(name: str) -> Format:
@@ -22,3 +22,12 @@ def element_format(name: str) -> Format:
     if format.selector_bits:
         return replace(format, name=format.element.name)
     return Format(format.element.name, format.element)
+
+
+def significand_bits(element: Element) -> int:
+    """Bits of the significand of a magnitude: an integer's in full, a table's largest, 1 of a power of two."""
+    if element.kind == "table":
+        return max(abs(value) for table in element.tables for value in table).bit_length()
+    if element.is_integer:
+        return element.bits - (element.kind != "uint")
+    return element.mantissa_bits + 1

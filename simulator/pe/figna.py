@@ -95,20 +95,18 @@ class FignaPE(DecodingPE):
         )
 
     def decoder(self, formats: Sequence[Format]) -> tuple[tuple[Part, ...], dict[str, Uses]]:
-        """Of one value: the comparison with the largest exponent so far, its distance from it, a shifter, and registers
-        for the value while its group is compared and for the integer. Computing -x for negative values is not needed:
-        the MACs take sign and magnitude."""
+        """Of one value: a node of the tree of comparators that finds the largest exponent, the distance from it, a
+        shifter, and a register for the integer; its own register holds the value while its group is compared.
+        Computing -x for negative values is not needed: the MACs take sign and magnitude."""
         before, after = self._before, self._aligned
         parts = (
             Part("comparator", "comparator", {"bits": before.exponent_bits}),
             Part("distance", "int_adder", {"bits": before.exponent_bits}),
             Part("shifter", "shifter", {"bits": after.bits - 1}),
-            Part("value", "register", {"bits": before.bits}),
             Part("result", "register", {"bits": after.bits}),
         )
         align = {("comparator", "operate"): 1, ("distance", "operate"): 1, ("shifter", "operate"): 1}
         events: dict[str, Uses] = {
-            f"decode {format.name}": align | {("value", "write"): 1, ("result", "write"): 1}
-            for format in formats
+            self.decode_event(format): align | {("result", "write"): 1} for format in formats
         }
         return parts, events

@@ -36,6 +36,9 @@ class ShiftCastPE(FloatDecodingPE):
 
     family: Literal["shift_cast"]  # type: ignore[assignment]
 
+    def multiplies(self, format: Format) -> bool:
+        return _adds_exponents(format) and format.element != self._element
+
     def refusal(self, format: Format) -> str | None:
         """None, or why the decoder does not take weights of this format."""
         own, target = format.element, self._element
@@ -112,8 +115,7 @@ class ShiftCastPE(FloatDecodingPE):
         move = {("result", "write"): 1}
         add = move | {("adder", "operate"): 1, ("shifter", "operate"): 1}
         events: dict[str, Uses] = {
-            f"decode {format.name}": add if _adds_exponents(format) and format.element != target else move
-            for format in formats
+            self.decode_event(format): add if self.multiplies(format) else move for format in formats
         }
         return parts, events
 

@@ -33,7 +33,7 @@ from simulator.formats import Format, QuantizedTensor
 from simulator.formats.element import integer
 from simulator.formats.passes import per_value
 from simulator.formats.qserve import first_level
-from simulator.hardware.structure import Part
+from simulator.hardware.structure import Param, Part
 from simulator.pe.decoder import DecodingPE, Uses
 from simulator.pe.elements import element_format
 
@@ -64,6 +64,16 @@ class TwoLevelPE(DecodingPE):
     @property
     def _target_bits(self) -> int:
         return int(self.target.removeprefix("int"))
+
+    @property
+    def decoder_params(self) -> dict[str, Param]:
+        return {**super().decoder_params, "scale_bits": self.scale_bits}
+
+    def subtracts(self, format: Format) -> bool:
+        return format.has_zero_point and _case(format) != "widen"
+
+    def multiplies(self, format: Format) -> bool:
+        return _case(format) == "multiply"
 
     def refusal(self, format: Format) -> str | None:
         """None, or why the decoder does not take weights of this format."""
@@ -137,7 +147,7 @@ class TwoLevelPE(DecodingPE):
         events: dict[str, Uses] = {}
         for format in formats:
             used = {("result", "write"): 1}
-            if _case(format) != "widen" and format.has_zero_point:
+            if self.subtracts(format):
                 used["adder", "operate"] = 1
             if _case(format) == "multiply":
                 at_width = f"multiplier {format.element.name}"
@@ -145,7 +155,7 @@ class TwoLevelPE(DecodingPE):
                     params = {"a_bits": self.scale_bits, "b_bits": format.code_bits}
                     parts.append(Part(at_width, "int_multiplier", params, 0))
                 used[at_width, "operate"] = 1
-            events[f"decode {format.name}"] = used
+            events[self.decode_event(format)] = used
         return tuple(parts), events
 
 

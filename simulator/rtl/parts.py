@@ -8,7 +8,7 @@ Trees are reduced after Dadda ("Some schemes for parallel multipliers", 1965) wi
 outputs inverted (ASAP7's FAx1 gives both so). Sum and majority are self-dual: of three inverted bits such a cell gives
 the sum and the carry upright. So each bit of a tree carries its polarity, and cells take three bits of one polarity
 where a column has them. Signed products follow Baugh and Wooley (IEEE Trans. Computers C-22, 1973). The last two rows
-are added by one adder, which is left to the synthesis tool.
+are added by one adder, which is left to the synthesis tool unless it must be fast.
 """
 
 from __future__ import annotations
@@ -87,8 +87,10 @@ class Columns:
         self.add_bit(weight, Bit(signal, inverted=True))
         self.constant -= 1 << weight
 
-    def total(self, m: Module, adder: FullAdder) -> Value:
-        """The sum, (width,)."""
+    def total(self, m: Module, adder: FullAdder, *, fast: bool = False) -> Value:
+        """The sum, (width,). ``fast``: the last two rows by `simulator.rtl.prefix`."""
+        from simulator.rtl import prefix
+
         columns = [list(column) for column in self.bits]
         for weight in range(self.width):
             if self.constant >> weight & 1:
@@ -99,6 +101,8 @@ class Columns:
             Cat(*(column[row].seen() if row < len(column) else C(0, 1) for column in columns))
             for row in (0, 1)
         ]
+        if fast and any(len(column) > 1 for column in columns):
+            return prefix.add(m, *rows)[: self.width]
         total = Signal(self.width)
         m.d.comb += total.eq(rows[0] + rows[1] if any(len(column) > 1 for column in columns) else rows[0])
         return total
@@ -185,20 +189,24 @@ def place_full_adder(m: Module, adder: FullAdder, a: Value, b: Value, c: Value) 
     return nets["sum"], nets["carry"]
 
 
-def product(m: Module, a: Value, b: Value, adder: FullAdder, *, signed: bool = False) -> Value:
+def product(
+    m: Module, a: Value, b: Value, adder: FullAdder, *, signed: bool = False, fast: bool = False
+) -> Value:
     """a * b in full, (len(a) + len(b),)."""
     if not signed and min(len(a), len(b)) == 1:
         wide, bit = (a, b) if len(b) == 1 else (b, a)
         return Cat(wide & bit.replicate(len(wide)), C(0, 1))
     columns = Columns(len(a) + len(b))
     columns.add_product(a, b, a_signed=signed, b_signed=signed)
-    return columns.total(m, adder)
+    return columns.total(m, adder, fast=fast)
 
 
-def shift_left(m: Module, value: Value, amount: Value, width: int) -> Value:
-    """value << amount in ``width`` bits, what leaves them dropped: one rank of multiplexers a bit of ``amount``."""
+def shift_left(m: Module, value: Value, amount: Value, width: int, *, high_first: bool = False) -> Value:
+    """value << amount in ``width`` bits, what leaves them dropped: one rank of multiplexers a bit of ``amount``, the
+    lowest first, unless the highest are known first."""
     moved = named(m, Cat(value, C(0, max(width - len(value), 0)))[:width], "shl")
-    for place in range(len(amount)):
+    places = range(len(amount))
+    for place in reversed(places) if high_first else places:
         step = min(1 << place, width)
         moved = named(m, Mux(amount[place], Cat(C(0, step), moved[: width - step]), moved), "shl")
     return moved

@@ -75,8 +75,9 @@ def test_the_table_has_every_key_and_its_default(heading: str) -> None:
 
 
 def test_the_vector_unit_is_described() -> None:
-    assert set(VectorSection.model_fields) == {"lanes"}
+    assert set(VectorSection.model_fields) == {"lanes", "ranks"}
     assert "`lanes`: elements a cycle" in TEXT
+    assert f"`ranks` ({VectorSection.model_fields['ranks'].default})" in TEXT
 
 
 def test_every_family_is_named_with_its_page() -> None:

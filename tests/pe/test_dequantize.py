@@ -183,7 +183,7 @@ def test_the_decoder_stands_at_the_edge_with_its_cycles() -> None:
     )
     assert (pe_component.count, decoder.count) == (15, 5 * 8)
     assert pe.activity(*pair, stationary="outputs")["weight"] == {
-        ("weight_decoder", "decode int4_g32_asym"): 1
+        ("weight_decoder", "decode int4 zero scaled"): 1
     }
 
 
@@ -217,10 +217,10 @@ def test_each_step_of_decoding_is_a_part_that_works_only_where_it_is_needed() ->
     assert known["multiplier"].params == {"a_bits": 11, "b_bits": 8}
     assert known["multiplier int4"].params == {"a_bits": 11, "b_bits": 4}
     assert known["multiplier int4"].count == 0
-    assert ("subtractor", "operate") in events["decode int4_g32_asym"]
-    assert ("subtractor", "operate") not in events["decode int4_g32"]
-    assert ("multiplier int8", "operate") not in events["decode int8_channel"]
-    assert ("leading_one", "operate") not in events["decode fp4_e2m1_g32"]
-    assert ("table", "operate") in events["decode flint4_g32"]
+    assert ("subtractor", "operate") in events["decode int4 zero scaled"]
+    assert ("subtractor", "operate") not in events["decode int4 scaled"]
+    assert ("multiplier int8", "operate") not in events["decode int8"]
+    assert ("leading_one", "operate") not in events["decode fp4_e2m1 scaled"]
+    assert ("table", "operate") in events["decode flint4 scaled"]
     array = pe.model_copy(update={"group_scales": "array"})
     assert "multiplier" not in {part.name for part in array.decoder(formats)[0]}

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from simulator.errors import InputError, nearest
 from simulator.rtl.unit import Unit
-from simulator.rtl.units import bitmod, dot, lmul, lut, mixpe, part, serial
+from simulator.rtl.units import bitmod, decoder, dot, lmul, lut, mixpe, part, rescale, serial, vector
 
 
 @dataclass(frozen=True)
@@ -29,6 +29,9 @@ FAMILIES = (
     Family(lut.WORDS, lut.unit_of_name, lut.DEFAULT),
     Family(serial.WORDS, serial.unit_of_name, serial.DEFAULT),
     Family(("part",), part.unit_of_name, part.DEFAULT),
+    Family(("rescale",), rescale.unit_of_name, rescale.DEFAULT),
+    Family(("decode",), decoder.unit_of_name, decoder.DEFAULT),
+    Family(("vector", "output_adder"), vector.unit_of_name, vector.DEFAULT),
 )
 
 
