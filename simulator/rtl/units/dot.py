@@ -349,23 +349,25 @@ class DotUnit(Unit):
     @property
     def cut_places(self) -> tuple[str, ...]:
         """Where the data path may be cut, in the order in which ``cuts`` takes them."""
-        if self.promote_every:
-            scale = ("scale",) if self.scale else ()
-            if self.fused:
-                return ("accumulate", "align", "exponent", *scale, "multiply")
-            return ("accumulate", *scale, *(("tree", "align") if self.lanes > 1 else ()), "multiply")
+        scale = () if self.scale in (None, *_POWERS_OF_TWO) else ("scale",)
         if self.fused:
-            return ("align", "exponent", "multiply")
+            second = ("accumulate", *scale) if self.promote_every else ()
+            return (*second, "align", "exponent", "multiply")
+        if self.promote_every:
+            tree = ("compress",) if self.lanes > 1 else ()
+            return ("accumulate", *scale, "normalise", *tree, "multiply")
         if self.lanes == 1:
-            return ("multiply", "align") if self.is_aligned and not self.is_floating_sum else ("multiply",)
-        magnitude = ("magnitude",) if self.is_floating_sum and self.is_signed else ()
+            if self.is_floating_sum:
+                return ("multiply", "normalise")
+            return ("multiply", "align") if self.is_aligned else ("multiply",)
+        if not self.is_floating_sum:
+            tree = ("scale", "compress", "tree") if scale else ("tree", "compress")
+            return (*tree, "multiply", *(("align",) if self.is_aligned else ()))
         if not self.is_aligned:
-            scale = () if self.scale in (None, *_POWERS_OF_TWO) else ("scale",)
-            if self.is_floating_sum or scale:
-                return ("tree", *scale, *magnitude, "multiply")
-            return ("multiply", "tree")
-        exponent = () if self.align_window is None else ("exponent",)
-        return ("tree", "align", *exponent, *magnitude, "multiply")
+            return ("normalise", "tree", *scale, "compress", "multiply")
+        if self.align_window is not None:
+            return ("normalise", "compress", "exponent", "tree", "multiply", "align")
+        return ("normalise", "compress", "multiply", "tree", "align")
 
     @property
     def name(self) -> str:

@@ -32,10 +32,12 @@ from amaranth.hdl import C, Cat, ClockDomain, Elaboratable, Module, Mux, Signal,
 
 from simulator.formats.element import EXPONENT_BIAS
 from simulator.rtl.cells import FullAdder
+from simulator.rtl.fast_add import add_normalised, normalise, reaches_subnormals
 from simulator.rtl.fused_add import fused_add
 from simulator.rtl.parts import Columns, largest, named, product, saturate, shift_left, shift_right
 from simulator.rtl.units.dot import DotUnit
 from simulator.rtl.units.dot_decode import Operand, add_product, decode, signed_product
+from simulator.rtl.units.dot_tree import carry_save
 from simulator.rtl.units.dot_two_level import SecondLevel, fused_sum
 from simulator.rtl.units.dot_words import Word
 
@@ -120,9 +122,11 @@ class DotModule(Elaboratable):  # type: ignore[misc]
         live["before"] = held if streams else self.partial
         level = SecondLevel(m, stages, self.unit, held, self._adder) if self.unit.promote_every else None
         if self.unit.is_floating_sum:
-            total, live = _accumulate_float(m, self.unit, stages, pairs, live, self._adder, level)
+            total, live = _accumulate_float(
+                m, self.unit, stages, pairs, live, self._adder, level, fast=self.fast
+            )
         else:
-            total, live = _accumulate_integers(m, self.unit, stages, pairs, live, self._adder)
+            total, live = _accumulate_integers(m, self.unit, stages, pairs, live, self._adder, fast=self.fast)
         m.d.sync += held.eq(total)
         m.d.comb += self.out.eq(held)
         if level is not None:
@@ -203,10 +207,12 @@ def _columns(
     live: dict[str, Value],
     adder: FullAdder,
     width: int,
+    *,
+    fast: bool,
 ) -> tuple[Columns, dict[str, Value]]:
     """The lanes' products, aligned, as one tree of ``width`` bits."""
     if not unit.is_aligned:
-        return _integer_columns(m, unit, stages, pairs, live, adder, width)
+        return _integer_columns(m, unit, stages, pairs, live, adder, width, fast=fast)
     live = _aligned_products(m, unit, stages, pairs, live, adder)
     columns = Columns(width)
     for sign, value in zip(_take(live, "sign"), _take(live, "aligned"), strict=True):
@@ -231,6 +237,8 @@ def _integer_columns(
     live: dict[str, Value],
     adder: FullAdder,
     width: int,
+    *,
+    fast: bool,
 ) -> tuple[Columns, dict[str, Value]]:
     """All partial products in one tree, or, cut behind the multipliers, their products."""
     columns = Columns(width)
@@ -241,10 +249,24 @@ def _integer_columns(
     products = [Columns(unit.product_bits + unit.is_signed) for _ in pairs]
     for of_lane, (a, w) in zip(products, pairs, strict=True):
         add_product(m, of_lane, a, w, unit.words)
-    live = stages.cut("multiply", live | _lanes("product", [of_lane.total(m, adder) for of_lane in products]))
+    totals = [of_lane.total(m, adder, fast=fast) for of_lane in products]
+    live = stages.cut("multiply", live | _lanes("product", totals))
     for value in _take(live, "product"):
         (columns.add_signed if unit.is_signed else columns.add_unsigned)(value)
     return columns, live
+
+
+def _summed(
+    m: Module, stages: _Stages, columns: Columns, live: dict[str, Value], adder: FullAdder, *, fast: bool
+) -> dict[str, Value]:
+    """With the tree's ``sum``."""
+    if "compress" in stages.taken:
+        rows = carry_save(m, columns, adder)
+        live = stages.cut("compress", live | _lanes("row", rows))
+        columns = Columns(columns.width)
+        for row in _take(live, "row"):
+            columns.add_unsigned(row)
+    return stages.cut("tree", live | {"sum": columns.total(m, adder, fast=fast)})
 
 
 def _in_fixed_point(m: Module, unit: DotUnit, live: dict[str, Value]) -> list[Value]:
@@ -275,29 +297,34 @@ def _accumulate_integers(
     pairs: Pairs,
     live: dict[str, Value],
     adder: FullAdder,
+    *,
+    fast: bool,
 ) -> tuple[Value, dict[str, Value]]:
     """(what the accumulator takes, what else is live): one more row of the tree, unless a cut or a multiplication
     by scales lies between."""
     bits = unit.held.bits
     before = live.pop("before")
-    split = "tree" in stages.taken or unit.scale is not None
-    columns, live = _columns(m, unit, stages, pairs, live, adder, unit.sum_bits if split else bits)
+    split = unit.scale is not None or not {"compress", "tree"}.isdisjoint(stages.taken)
+    width = unit.sum_bits if split else bits
+    columns, live = _columns(m, unit, stages, pairs, live, adder, width, fast=fast)
     if split:
-        live = stages.cut("tree", live | {"sum": columns.total(m, adder)})
+        live = _summed(m, stages, columns, live, adder, fast=fast)
         if unit.scale is not None:
-            live = stages.cut("scale", live | {"sum": _scaled_integer(m, unit, live, adder)})
+            live = stages.cut("scale", live | {"sum": _scaled_integer(m, unit, live, adder, fast=fast)})
         columns = Columns(bits)
         (columns.add_signed if unit.is_signed else columns.add_unsigned)(live["sum"])
     columns.add_unsigned(_kept(m, before, live.get("first", C(0, 1))))
-    return columns.total(m, adder), live
+    return columns.total(m, adder, fast=fast), live
 
 
-def _scaled_integer(m: Module, unit: DotUnit, live: dict[str, Value], adder: FullAdder) -> Value:
+def _scaled_integer(
+    m: Module, unit: DotUnit, live: dict[str, Value], adder: FullAdder, *, fast: bool
+) -> Value:
     """The lanes' sum times the rounded product of the scales, which is worth what was rounded off."""
     total, scale = live.pop("sum"), live.pop("scale_product")
     columns = Columns(len(total) + len(scale))
     columns.add_product(scale, total, a_signed=False, b_signed=unit.is_signed)
-    scaled = Cat(C(0, unit.dropped_bits[0]), columns.total(m, adder))
+    scaled = Cat(C(0, unit.dropped_bits[0]), columns.total(m, adder, fast=fast))
     if not unit.drop_bits:
         return scaled
     drop = live.pop("drop")
@@ -347,6 +374,8 @@ def _accumulate_float(
     live: dict[str, Value],
     adder: FullAdder,
     level: SecondLevel | None,
+    *,
+    fast: bool,
 ) -> tuple[Value, dict[str, Value]]:
     """(what the accumulator takes, what else is live): the sum of the lanes, scaled unless that is left to the second
     level, and one rounding."""
@@ -367,13 +396,11 @@ def _accumulate_float(
         sign, magnitude, own = (live.pop(f"{name}0") for name in ("sign", "product", "exponent"))
         exponent -= _lowest_exponent(unit)
     else:
-        columns, live = _columns(m, unit, stages, pairs, live, adder, unit.sum_bits)
-        live = stages.cut("tree", live | {"sum": columns.total(m, adder)})
+        columns, live = _columns(m, unit, stages, pairs, live, adder, unit.sum_bits, fast=fast)
+        live = _summed(m, stages, columns, live, adder, fast=fast)
         total = live.pop("sum")
         sign = total[-1] if unit.is_signed else C(0, 1)
         magnitude = named(m, Mux(sign, -total, total), "magnitude")[: len(total)]
-        live = stages.cut("magnitude", live | {"sign": sign, "magnitude": magnitude})
-        sign, magnitude = live.pop("sign"), live.pop("magnitude")
         if unit.align_window is not None:
             own = live.pop("exponent")
             exponent += unit.fraction_bits - unit.align_window - _lowest_exponent(unit)
@@ -391,11 +418,19 @@ def _accumulate_float(
                 {
                     "sign": sign,
                     "exponent": own,
-                    "magnitude": product(m, magnitude, live.pop("scale_product"), adder),
+                    "magnitude": product(m, magnitude, live.pop("scale_product"), adder, fast=fast),
                 }
                 | live,
             )
             sign, own, magnitude = (live.pop(name) for name in ("sign", "exponent", "magnitude"))
+    if not fast and "normalise" not in stages.taken:
+        first = live.get("first", C(0, 1))
+        before = _kept(m, before, level.fresh(first) if level else first)
+        return fused_add(m, to, before, sign, magnitude, own, exponent), live
+    sign, size, field = normalise(m, to, sign, magnitude, own, exponent)
+    live = stages.cut("normalise", live | {"sign": sign, "size": size, "field": field})
+    sign, size, field = (live.pop(name) for name in ("sign", "size", "field"))
     first = live.get("first", C(0, 1))
-    before = _kept(m, before, level.fresh(first) if level else first)
-    return fused_add(m, to, before, sign, magnitude, own, exponent), live
+    fresh = level.fresh(first) if level else first
+    subnormals = reaches_subnormals(to, exponent)
+    return add_normalised(m, to, before, fresh, sign, size, field, subnormals=subnormals), live
