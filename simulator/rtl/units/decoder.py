@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from simulator.config import validate
 from simulator.errors import InputError, nearest
 from simulator.formats import Format, QuantizedTensor, get_format, quantize
 from simulator.formats.element import Element
@@ -66,7 +67,8 @@ class DecoderUnit(Unit):
         common: dict[str, Any] = {"family": self.family, "decode_ranks": self.cuts}
         if self.family == "figna":
             common |= {"weights": ("int8",), "activations": names, "accumulator": "int32"}
-            return pe_model("figna")(**common, guard_bits=self.option, align_group=_ALIGNED_LANES)
+            common |= {"guard_bits": self.option, "align_group": _ALIGNED_LANES}
+            return validate(pe_model("figna"), common)
         integers = self.family == "two_level"
         common |= {"weights": names, "target": self.target, "accumulator": "int32" if integers else "fp32"}
         common["activations"] = (self.target,)
@@ -75,7 +77,7 @@ class DecoderUnit(Unit):
         if self.family == "dequantize":
             common["group_scales"] = "decoder" if self.option else "array"
             common |= {"scale_significand_bits": self.option} if self.option else {}
-        return pe_model(self.family)(**common)
+        return validate(pe_model(self.family), common)
 
     @property
     def elements(self) -> tuple[Element, ...]:

@@ -10,8 +10,9 @@ Ports, sampled at the rising edge of ``clk``::
 two_level: ``scale``, ``offset`` (minus zero point times scale). shift_cast: ``distance`` of the group's power of two
 from its row's; ``scaled``: it is applied. dequantize: ``zero``, ``selector`` of value tables, ``scale``.
 
-figna, whose tree of comparators lies between the lanes: ``largest`` exponent of the group and the two inputs ``left`` and
-``right`` of one node of the tree, a cycle after the value; ``larger``, the node's output, and ``exponent``, the value's.
+figna, whose tree of comparators lies between the lanes: ``largest`` exponent of the group and the two inputs ``left``
+and ``right`` of one node of the tree, a cycle after the value; ``larger``, the node's output, and ``exponent``, the
+value's own.
 """
 
 from __future__ import annotations
