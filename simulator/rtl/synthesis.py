@@ -111,7 +111,8 @@ def _script(cells: CellSet, liberty: Path, target_ps: float) -> str:
         "read_rtlil unit.il",
         "synth -flatten -noabc -top unit",
         f"dfflibmap -liberty {liberty}",
-        "opt -full",
+        # Not `opt -full`: its opt_share (Yosys 0.70) merges adders behind multiplexers that are not exclusive.
+        "opt",
         f"abc -liberty {liberty} -D {target_ps:g} -constr abc.constr",
         "opt_clean -purge",
         "setundef -zero",
