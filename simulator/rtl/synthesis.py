@@ -111,7 +111,7 @@ def _script(cells: CellSet, liberty: Path, target_ps: float) -> str:
         "read_rtlil unit.il",
         "synth -flatten -noabc -top unit",
         f"dfflibmap -liberty {liberty}",
-        # Not `opt -full`: its opt_share (Yosys 0.70) merges adders behind multiplexers that are not exclusive.
+        # Not `opt -full`: with its opt_share (Yosys 0.70) gates of carry-select sums differ from their description.
         "opt",
         f"abc -liberty {liberty} -D {target_ps:g} -constr abc.constr",
         "opt_clean -purge",
