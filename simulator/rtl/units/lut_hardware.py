@@ -180,7 +180,7 @@ class PEModule(_Module):
                 continue
             columns.add_signed(named(m, entry ^ negated.replicate(len(entry)), "value"))
             columns.add_unsigned(negated)
-        total = columns.total(m, self._adder)
+        total = columns.total(m, self._adder, fast=self.fast)
         if self._pe.reinterpret:
             return {"value": total}
         subtract = self.port["subtract"]
@@ -235,17 +235,16 @@ class PEModule(_Module):
         read = self._float_plane if self._wide.floats else self._scaled_sum
         (arithmetic,) = self._wide.arithmetics
         live, exponent = read(m), addend(self._pe, arithmetic).exponent
+        live["magnitude"] = named(
+            m, live["magnitude"] & live["last"].replicate(len(live["magnitude"])), "addend"
+        )
         if "normalise" not in self._taken and not self.fast:
             first = named(m, live["first"] & live["last"], "first")
             before = named(m, held & ~first.replicate(len(held)), "before")
-            size = named(m, live["magnitude"] & live["last"].replicate(len(live["magnitude"])), "addend")
-            return fused_add(m, to, before, live["sign"], size, live["own"], exponent), first
-        size, field = normalise(m, to, live.pop("magnitude"), live.pop("own"), exponent)
-        live |= {
-            "size": named(m, size & live["last"].replicate(len(size)), "size"),
-            "field": named(m, field & live["last"].replicate(len(field)), "field"),
-        }
-        live = self._cut(m, "normalise", live)
+            return fused_add(m, to, before, live["sign"], live["magnitude"], live["own"], exponent), first
+        number = live.pop("sign"), live.pop("magnitude"), live.pop("own")
+        sign, size, field = normalise(m, to, *number, exponent)
+        live = self._cut(m, "normalise", live | {"sign": sign, "size": size, "field": field})
         first = named(m, live["first"] & live["last"], "first")
         subnormals = reaches_subnormals(to, exponent)
         operands = live["sign"], live["size"], live["field"]
@@ -276,7 +275,7 @@ class PEModule(_Module):
         live = self._whole_sum(m, beside)
         if "scale" in self.port:
             significand = Cat(live.pop("fraction"), C(1, 1))
-            live["magnitude"] = product(m, live.pop("magnitude"), significand, self._adder)
+            live["magnitude"] = product(m, live.pop("magnitude"), significand, self._adder, fast=self.fast)
         return {"own": C(0, 0)} | self._cut(m, "product", live)
 
 
