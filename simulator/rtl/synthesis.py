@@ -111,7 +111,7 @@ def _script(cells: CellSet, liberty: Path, target_ps: float) -> str:
         "read_rtlil unit.il",
         "synth -flatten -noabc -top unit",
         f"dfflibmap -liberty {liberty}",
-        # Not `opt -full`: with its opt_share (Yosys 0.70) gates of carry-select sums differ from their description.
+        # Not `opt -full`: its opt_share adds multiplexers that are not gates, and nothing maps them any more.
         "opt",
         f"abc -liberty {liberty} -D {target_ps:g} -constr abc.constr",
         "opt_clean -purge",
@@ -158,7 +158,7 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 def _read(module: Mapping[str, Any], rtl_hash: str) -> Netlist:
     cells = []
     for name, cell in module["cells"].items():
-        if cell["type"].startswith("$"):
+        if cell["type"] == "$scopeinfo":
             continue
         cells.append(
             (
