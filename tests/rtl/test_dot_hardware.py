@@ -1,5 +1,6 @@
 """Dot products in an array of one PE: hardware, the PE's function and both engines, cycle by cycle at its edges."""
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,9 @@ from simulator.engine import fast
 from simulator.engine.outputs import operands_of
 from simulator.formats import QuantizedTensor, get_format, quantize
 from simulator.formats.element import encode
+from simulator.hardware import load_technology
 from simulator.mapping import plan_gemm
+from simulator.rtl.characterise import Characteriser, Settings, write_table
 from simulator.rtl.units import unit_of_name
 from simulator.rtl.units.dot import DotUnit
 from simulator.rtl.units.dot_operands import Operands
@@ -60,6 +63,30 @@ def machine(unit: DotUnit) -> Any:
     pe = unit.pe.model_dump(exclude_none=True)
     data["pe"] = {key: list(value) if isinstance(value, tuple) else value for key, value in pe.items()}
     return load_accelerator(data)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "dot2-fp4_e2m1+int4-fix-fp8_e4m3-fp16-cut1-double",
+        pytest.param("dot2-int4+int3-uint4+uint6to6-int16-cut2-double", marks=pytest.mark.slow),
+        pytest.param("dot2-fp4_e2m1-al5acc-fp8_e4m3-e5m4trunc-every4-cut4-double", marks=pytest.mark.slow),
+    ],
+)
+def test_a_table_of_the_unit_prices_the_pe_whole(name: str, tmp_path: Path, toy_file: Path) -> None:
+    """Every event of every pair of formats, in blocks and without, has a row of its own."""
+    unit = unit_of_name(name)
+    worker = Characteriser(Settings((str(toy_file),)))
+    table = tmp_path / "toy.csv"
+    table.write_text(write_table(worker.rows(unit, worker.figures(unit))))
+    technology = load_technology({"base": "published_45nm", "tables": [str(table)]})
+    (component,) = unit.components()
+    priced = technology.price(component)
+    assert priced.quality == "synthesised"
+    assert set(priced.energy_pj) == set(component.events)
+    assert priced.energy_pj["idle"] < min(
+        energy for event, energy in priced.energy_pj.items() if event.startswith("step")
+    )
 
 
 def in_lanes(values: np.ndarray, lanes: int) -> np.ndarray:
