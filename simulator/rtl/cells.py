@@ -88,6 +88,21 @@ class CellSet:
         """Rising-edge flops by cell; what else they have (set, reset, scan) is not counted against them here."""
         return {cell.name: cell.flop for cell in self.usable if cell.flop is not None}
 
+    def flop_ps(self, load_ff: float) -> float:
+        """What a flop takes of a clock period, from clock to output and in setup, at the steepest edges of its tables:
+        of the smallest one whose output is not inverted (what Yosys maps to), else of the smallest."""
+        cell = min(
+            (self.library.cells[name] for name in self.flops),
+            key=lambda cell: (all(self.flops[cell.name].outputs.values()), cell.area_um2, cell.name),
+        )
+        flop = self.flops[cell.name]
+        outputs = [worst_arcs(cell.pins[output].arcs, flop.clock)[1] for output in flop.outputs]
+        delays = [tables[name] for tables in outputs for name in ("cell_rise", "cell_fall") if name in tables]
+        setups = [arc.tables for arc in cell.pins[flop.data].arcs if arc.kind == "setup_rising"]
+        return max((table.at(float(table.slew_ps[0]), load_ff) for table in delays), default=0.0) + max(
+            (float(table.values[0, 0]) for tables in setups for table in tables.values()), default=0.0
+        )
+
     def gates(self, function: str) -> list[tuple[Cell, dict[str, str]]]:
         """Single-output cells of a function of ``a``, ``b``, ...: (cell, {its pin: variable}), the smallest first."""
         variables = sorted({letter for letter in function if letter.isalpha()})

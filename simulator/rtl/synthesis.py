@@ -2,8 +2,12 @@
 
 Full adders of the trees are placed as cells and kept (abc never finds them); flops are what ``dfflibmap`` picks; all
 other logic is abc's, buffered and sized for ``target_ps`` with a small driver and load at the ports, wires without
-capacitance. Yosys runs in a process of its own with a time limit, and is ended with everything it started: abc outlives
-a parent that is only killed.
+capacitance. For the smallest area abc runs the passes that Yosys gives it. They begin with `dc2`, which shares logic
+whatever its depth and makes chains of trees of carries: with it, 32 bits are added in 397 ps at best in ASAP7, in 291
+without (Kogge-Stone). For a clock it is left out, and the time that flops take is taken off.
+
+Yosys runs in a process of its own with a time limit, and is ended with everything it started: abc outlives a parent
+that is only killed.
 """
 
 from __future__ import annotations
@@ -28,6 +32,11 @@ from simulator.rtl.cells import CellSet
 
 RELAXED_PS = 30_000
 """A target that no unit misses: abc then recovers area."""
+_FOR_A_CLOCK = (
+    "strash; &get -n; &fraig -x; &put; scorr; strash; &get -n; &dch -f; &nf -D {D}; &put; "
+    "buffer; upsize -D {D}; dnsize -D {D}; stime -p"
+)
+"""abc's passes, without those that lengthen paths."""
 TIME_LIMIT_S = 900.0
 _RUN = (
     "import sys; from pyosys import libyosys; libyosys.run_pass('script ' + sys.argv[1], libyosys.Design())"
@@ -74,8 +83,8 @@ def synthesise(
     time_limit_s: float = TIME_LIMIT_S,
     short_liberty: Path | None = None,
 ) -> Netlist:
-    """The module in cells. ``short_liberty``: `CellSet.short_liberty` written before. Raises InputError: Yosys fails or
-    takes longer than the limit."""
+    """The module in cells, for a clock of ``target_ps`` or, without a limit, of the smallest area. ``short_liberty``:
+    `CellSet.short_liberty` written before. Raises InputError: Yosys fails or takes longer than the limit."""
     tools()
     source = rtlil(module)
     with tempfile.TemporaryDirectory(prefix="simulator-rtl-") as name:
@@ -88,7 +97,12 @@ def synthesise(
         (folder / "abc.constr").write_text(
             f"set_driving_cell {driver.name}\nset_load {load_ff:g} [all_outputs]\n"
         )
-        (folder / "run.ys").write_text(_script(cells, short_liberty, target_ps))
+        script = ""
+        if target_ps < RELAXED_PS:
+            logic_ps = max(target_ps - cells.flop_ps(load_ff), 1.0)
+            (folder / "abc.script").write_text(_FOR_A_CLOCK.replace("{D}", f"{logic_ps:g}"))
+            script = "-script abc.script"
+        (folder / "run.ys").write_text(_script(cells, short_liberty, target_ps, script))
         _run_yosys(folder, time_limit_s)
         written = json.loads((folder / "unit.json").read_text())
     netlist = _read(written["modules"]["unit"], hashlib.sha256(source.encode()).hexdigest())
@@ -101,7 +115,7 @@ def synthesise(
     return netlist
 
 
-def _script(cells: CellSet, liberty: Path, target_ps: float) -> str:
+def _script(cells: CellSet, liberty: Path, target_ps: float, script: str) -> str:
     ties = cells.ties
     hilomap = " ".join(
         f"-{'hi' if value else 'lo'}cell {cell} {pin}" for value, (cell, pin) in sorted(ties.items())
@@ -113,7 +127,7 @@ def _script(cells: CellSet, liberty: Path, target_ps: float) -> str:
         f"dfflibmap -liberty {liberty}",
         # Not `opt -full`: its opt_share adds multiplexers that are not gates, and nothing maps them any more.
         "opt",
-        f"abc -liberty {liberty} -D {target_ps:g} -constr abc.constr",
+        f"abc -liberty {liberty} -D {target_ps:g} -constr abc.constr {script}".rstrip(),
         "opt_clean -purge",
         "setundef -zero",
         f"hilomap -singleton {hilomap}" if hilomap else "",
