@@ -34,7 +34,7 @@ from simulator.rtl.units import unit_of_name
 CYCLES = 1536
 """Of a stimulus, for one lane; fewer for more lanes, whose energies average out."""
 _FEWEST_CYCLES = 256
-_FEWEST_OF_MANY = 96
+_FEWEST_OF_MANY = 48
 """Of each of more than ``_MANY`` stimuli: pairs of formats, whose lanes average out as well."""
 _MANY = 16
 _PROVED_CYCLES = 192
