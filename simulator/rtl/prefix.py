@@ -8,27 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from amaranth.hdl import C, Cat, Module, Mux, Value
+from amaranth.hdl import C, Cat, Module, Value
 
 from simulator.rtl.parts import named
-
-BLOCK = 16
-"""Wider sums are selected block by block (Bedrij, "Carry-select adder", IRE Trans. Electronic Computers EC-11, 1962):
-in ASAP7 57 bits take 494 ps so, registers included, and 969 in one tree, for whose wide nets abc finds no buffers."""
 
 
 def add(m: Module, a: Value, b: Value, carry: Value | None = None) -> Value:
     """a + b + carry of two numbers of one width, (width + 1,)."""
-    total = _add_block(m, a[:BLOCK], b[:BLOCK], carry)
-    for low in range(BLOCK, len(a), BLOCK):
-        without, with_one = (
-            _add_block(m, a[low : low + BLOCK], b[low : low + BLOCK], C(one, 1)) for one in (0, 1)
-        )
-        total = Cat(total[:-1], named(m, Mux(total[-1], with_one, without), "selected"))
-    return total
-
-
-def _add_block(m: Module, a: Value, b: Value, carry: Value | None) -> Value:
     generate, alive, differ = _digits(m, a, b)
     if carry is not None:
         generate, alive = [carry, *generate], [C(0, 1), *alive]
