@@ -637,8 +637,8 @@ mac-fp6_e3m2-fixed24 mac-fp6_e3m2-fp32 mac-fp6_e2m3-fixed18 mac-fp6_e2m3-fp32
 mac-fp4_e2m1-fixed14 mac-fp4_e2m1-fp32 mac-fp16-fp32 mac-fp16-fp32-double mac-fp16-fp32-cut1 mac-bf16-fp32
 dot32-int8-int32 dot16-int8+int4-int32-cut2-double dot64-int4-int32-cut2-double dot32-int8-e8m0-fp32
 dot32-int8-e8m0-fp32-cut2 dot32-int4-e8m0-fp32-cut2
-dot32-fp8_e4m3-al22-e8m0-fp32 dot32-fp8_e4m3-al22-e8m0-fp32-cut3 dot32-fp8_e4m3-al24-e8m0-fp32
-dot32-fp8_e4m3-al24-e8m0-fp32-cut3 dot32-fp8_e4m3-fix-e8m0-fp32 dot32-fp8_e5m2-al22-e8m0-fp32-cut3
+dot32-fp8_e4m3-al22-e8m0-fp32 dot32-fp8_e4m3-al22-e8m0-fp32-cut3 dot32-fp8_e4m3-fix-e8m0-fp32
+dot32-fp8_e5m2-al22-e8m0-fp32-cut3
 dot32-fp6_e2m3-fix-e8m0-fp32-cut3 dot32-fp6_e3m2-fix-e8m0-fp32-cut3
 dot32-fp4_e2m1-fix-e8m0-fp32 dot32-fp4_e2m1-fix-e8m0-fp32-cut3
 dot16-fp4_e2m1-fix-fp8_e4m3-fp32 dot16-fp4_e2m1-fix-fp8_e4m3-fp32-cut2 dot16-int4-fp8_e4m3-fp32
@@ -650,4 +650,7 @@ dot16-fp8_e4m3+fp8_e5m2+fp6_e2m3+fp6_e3m2+fp4_e2m1-fix-fp32-cut2-double
 dot16-fp4_e2m1+int4-fix-fp8_e4m3-fp32-cut4-double dot16-s7+s6+s5+s4+s3+s2-e8-fp32-cut3-double
 dot16-int8+int6+int4+int3-uint4+uint6to6-int32-cut2-double
 dot32-fp8_e4m3+fp8_e5m2+fp6_e3m2+fp6_e2m3+fp4_e2m1+int8+int6+int4-al22-e8m0-fp32-cut4-double
+dot32-fp8_e4m3-al22-fp32-cut4-double dot32-fp8_e4m3-al22-e8m0-fp32-cut4-double dot32-int8-e8m0-fp32-cut3-double
+dot32-fp4_e2m1-fix-e8m0-fp32-cut3-double dot16-fp4_e2m1-fix-fp8_e4m3-fp32-cut3-double
+dot16-int4-fp8_e4m3-fp32-cut3-double
 """
