@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -109,6 +110,7 @@ def simulate(
     return Activity(free_fj, late_fj, register_fj, clock_fj, outputs)
 
 
+@lru_cache(maxsize=1)
 def _arrays(network: Network) -> _Arrays:
     slew = network.conditions.input_slew_ps
     vdd = network.cells.library.vdd
