@@ -86,6 +86,10 @@ def test_sums_of_scaled_groups_reach_subnormal_numbers():
             ["decode uint4 zero scaled", "decode int8", "decode int4 zero"],
         ),
         (
+            "decode-two_level-int4+uint4-int8-s8",
+            ["decode int4 zero", "decode uint4", "decode uint4 zero scaled"],
+        ),
+        (
             "decode-shift_cast-fp6_e3m2+fp16-fp16",
             ["decode fp6_e3m2", "decode fp6_e3m2 scaled", "decode fp16"],
         ),

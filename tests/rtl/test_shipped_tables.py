@@ -55,7 +55,7 @@ def test_areas_keep_their_order(technology):
         ("mac-fp8_e4m3-fixed42", "mac-int8-int32", 1.2, 1.6),
         ("mac-fp8_e4m3-fp32", "mac-int8-int32", 1.8, 2.4),
         ("mac-fp16-fp32", "mac-int8-int32", 2.9, 3.5),
-        ("dot32-fp8_e4m3-al22-e8m0-fp32-cut3", "dot32-int8-e8m0-fp32-cut2", 1.15, 1.45),
+        ("dot32-fp8_e4m3-al22-e8m0-fp32-cut4-double", "dot32-int8-e8m0-fp32-cut3-double", 1.15, 1.5),
         ("dot16-fp4_e2m1-fix-fp8_e4m3-fp32-cut2", "dot16-int4-fp8_e4m3-fp32-cut2", 0.85, 1.15),
     ],
 )

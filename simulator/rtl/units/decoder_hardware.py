@@ -62,9 +62,9 @@ class DecoderModule(Elaboratable):  # type: ignore[misc]
     def by_mode(self, m: Module, choices: Sequence[Value], name: str) -> Value:
         """The choice of the element that ``mode`` names."""
         mode = self.inputs.get("mode", C(0, 1))
-        wide = max(map(len, choices))
-        shape = signed(wide) if any(choice.shape().signed for choice in choices) else wide
-        chosen = Signal(shape, name=name)
+        anything_signed = any(choice.shape().signed for choice in choices)
+        wide = max(len(choice) + (anything_signed and not choice.shape().signed) for choice in choices)
+        chosen = Signal(signed(wide) if anything_signed else wide, name=name)
         with m.Switch(mode):
             for number, choice in enumerate(choices):
                 with m.Case(number):
