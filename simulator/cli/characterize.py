@@ -88,8 +88,9 @@ def _write(
     jobs: int,
     output: Path,
 ) -> None:
+    from simulator.hardware.table import table_text
     from simulator.report.files import write_whole
-    from simulator.rtl.characterise import Characteriser, Settings, characterise, remove_partial, write_table
+    from simulator.rtl.characterise import Characteriser, Settings, characterise, remove_partial
 
     settings = Settings(liberty, clock_ghz, node_nm, dont_use)
     described = Characteriser(settings)
@@ -99,7 +100,7 @@ def _write(
             characterise(units, settings, partial, jobs=jobs, progress=line.callback(0, "characterize"))
         )
     rows = [row for each, all_of_it in done for figures in all_of_it for row in described.rows(each, figures)]
-    text = write_table(rows)
+    text = table_text(rows)
     write_whole(output, lambda file: file.write(text.encode()))
     remove_partial(partial)
 

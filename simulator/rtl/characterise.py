@@ -8,20 +8,18 @@ area first; where that misses the clock that is asked for, once more for that cl
 
 from __future__ import annotations
 
-import csv
 import hashlib
-import io
 import json
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from simulator.errors import InputError
-from simulator.hardware.table import AREA, COLUMNS, DELAY, ENERGY, LEAKAGE, TARGET, param_key, param_text
+from simulator.hardware.table import AREA, DELAY, ENERGY, LEAKAGE, TARGET, param_key, param_text
 from simulator.rtl.cells import CellSet
 from simulator.rtl.gates import Activity, simulate
 from simulator.rtl.liberty import Library, read_library
@@ -317,15 +315,6 @@ class _Kept:
 def _figures(written: dict[str, Any]) -> Figures:
     energy = {stimulus: Energy(**values) for stimulus, values in written.pop("energy").items()}
     return Figures(**written, energy=energy)
-
-
-def write_table(rows: Iterable[Mapping[str, str]]) -> str:
-    """Rows as the text of a cost table."""
-    out = io.StringIO(newline="")
-    writer = csv.DictWriter(out, COLUMNS, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return out.getvalue()
 
 
 def remove_partial(partial: Path) -> None:

@@ -15,10 +15,11 @@ from simulator.engine.reference import Operands
 from simulator.errors import InputError
 from simulator.formats import quantize
 from simulator.hardware import load_technology
+from simulator.hardware.table import table_text
 from simulator.mapping import plan_gemm
 from simulator.pe.bitmod_terms import cycles_of
 from simulator.pe.elements import element_format
-from simulator.rtl.characterise import Characteriser, Settings, write_table
+from simulator.rtl.characterise import Characteriser, Settings
 from simulator.rtl.units.bitmod import (
     DEFAULT,
     ELEMENTS,
@@ -349,7 +350,7 @@ def test_registers_are_those_of_the_pes_structure(worker):
 def test_a_table_of_the_units_prices_them_whole(worker, tmp_path):
     unit = unit_of_name("bitmod_dequantizer-scale8-fp32")
     table = tmp_path / "units.csv"
-    table.write_text(write_table(worker.rows(unit, worker.figures(unit))))
+    table.write_text(table_text(worker.rows(unit, worker.figures(unit))))
     (component,) = unit.components()
     assert load_technology(table).price(component).quality == "synthesised"
 

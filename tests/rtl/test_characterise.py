@@ -13,9 +13,9 @@ import simulator as sim
 from simulator.cli import main
 from simulator.errors import InputError
 from simulator.hardware import load_technology
-from simulator.hardware.table import read_table
+from simulator.hardware.table import read_table, table_text
 from simulator.rtl import synthesis
-from simulator.rtl.characterise import Characteriser, Settings, characterise, prove, write_table
+from simulator.rtl.characterise import Characteriser, Settings, characterise, prove
 from simulator.rtl.network import Network
 from simulator.rtl.synthesis import synthesise
 from simulator.rtl.units import unit_of_name
@@ -230,6 +230,6 @@ def test_shipped_tables_come_out_again(name, fixture, request):
 
 def test_table_text_has_every_column(worker, figures):
     unit = unit_of_name("mac-int4-int16")
-    text = write_table(worker.rows(unit, figures[unit.name]))
+    text = table_text(worker.rows(unit, figures[unit.name]))
     assert text.startswith("kind,params,quantity,event,value,")
     assert len(text.splitlines()) == 1 + 3 + 3

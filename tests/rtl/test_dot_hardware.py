@@ -19,8 +19,9 @@ from simulator.engine.outputs import operands_of
 from simulator.formats import QuantizedTensor, get_format, quantize
 from simulator.formats.element import encode
 from simulator.hardware import load_technology
+from simulator.hardware.table import table_text
 from simulator.mapping import plan_gemm
-from simulator.rtl.characterise import Characteriser, Settings, write_table
+from simulator.rtl.characterise import Characteriser, Settings
 from simulator.rtl.units import unit_of_name
 from simulator.rtl.units.dot import DotUnit
 from simulator.rtl.units.dot_operands import Operands
@@ -78,7 +79,7 @@ def test_a_table_of_the_unit_prices_the_pe_whole(name: str, tmp_path: Path, toy_
     unit = unit_of_name(name)
     worker = Characteriser(Settings((str(toy_file),)))
     table = tmp_path / "toy.csv"
-    table.write_text(write_table(worker.rows(unit, worker.figures(unit))))
+    table.write_text(table_text(worker.rows(unit, worker.figures(unit))))
     technology = load_technology({"base": "published_45nm", "tables": [str(table)]})
     (component,) = unit.components()
     priced = technology.price(component)

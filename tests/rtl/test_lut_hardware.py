@@ -23,8 +23,9 @@ from simulator.engine.outputs import Operands, operands_of
 from simulator.errors import InputError
 from simulator.formats import get_format, quantize
 from simulator.hardware import load_technology
+from simulator.hardware.table import table_text
 from simulator.mapping import Plan, plan_gemm
-from simulator.rtl.characterise import Characteriser, Settings, write_table
+from simulator.rtl.characterise import Characteriser, Settings
 from simulator.rtl.unit import Unit
 from simulator.rtl.units import default_units, unit_of_name
 from simulator.rtl.units.dot_function import sums_of_codes
@@ -400,7 +401,7 @@ def test_a_table_of_its_units_prices_a_whole_accelerator(worker: Characteriser, 
         assert isinstance(unit, family)
         rows += list(worker.rows(unit, worker.figures(unit)))
     table = tmp_path / "lut.csv"
-    table.write_text(write_table({**row, "node_nm": "45"} for row in rows))
+    table.write_text(table_text({**row, "node_nm": "45"} for row in rows))
     technology = load_technology({"base": "published_45nm", "tables": [str(table)]})
     pairs = [(get_format(weight), get_format("int8")) for weight in pe.weights]
     found = {component.name: component for component in components(accelerator, pairs)}

@@ -14,8 +14,9 @@ from simulator.engine.reference import Operands
 from simulator.errors import InputError
 from simulator.formats import quantize
 from simulator.hardware import load_technology
+from simulator.hardware.table import table_text
 from simulator.mapping import plan_gemm
-from simulator.rtl.characterise import Characteriser, Settings, write_table
+from simulator.rtl.characterise import Characteriser, Settings
 from simulator.rtl.unit import Stream, port_bits
 from simulator.rtl.units.mixpe import DEFAULT, unit_of_name
 from simulator.workload import gemm_workload
@@ -138,7 +139,7 @@ def test_its_integer_product_is_a_multiplier_of_the_same_widths(worker, tmp_path
     assert figures.energy["zero"].total_fj < figures.energy["gaussian"].total_fj
 
     table = tmp_path / "units.csv"
-    table.write_text(write_table(worker.rows(unit, figures)))
+    table.write_text(table_text(worker.rows(unit, figures)))
     (component,) = unit.components()
     assert load_technology(table).price(component).quality == "synthesised"
 

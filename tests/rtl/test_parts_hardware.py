@@ -15,8 +15,8 @@ from simulator.errors import InputError
 from simulator.hardware import Component, Part, load_technology
 from simulator.hardware.constant import curve
 from simulator.hardware.kinds import KINDS
-from simulator.hardware.table import CostRow, make_table, param_key
-from simulator.rtl.characterise import Characteriser, Settings, write_table
+from simulator.hardware.table import CostRow, make_table, param_key, table_text
+from simulator.rtl.characterise import Characteriser, Settings
 from simulator.rtl.unit import port_bits
 from simulator.rtl.units import unit_of_name
 from simulator.rtl.units.part import DEFAULT, PART_KINDS
@@ -179,7 +179,7 @@ def test_a_sum_of_parts_needs_no_other_table(worker, tmp_path):
         areas[name] = figures.area_um2
         rows += worker.rows(unit, figures)
     path = tmp_path / "parts.csv"
-    path.write_text(write_table(rows))
+    path.write_text(table_text(rows))
     pe = Component(
         name="pe",
         kind="and_pe",

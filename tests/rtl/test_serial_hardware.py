@@ -23,9 +23,10 @@ from simulator.engine.streams import DataRun
 from simulator.errors import InputError
 from simulator.formats import QuantizedTensor, exact_integers, get_format, quantize
 from simulator.hardware import load_technology
+from simulator.hardware.table import table_text
 from simulator.mapping import Plan, plan_gemm
 from simulator.pe.serial import sync, term_masks
-from simulator.rtl.characterise import Characteriser, Settings, stimulus_cycles, write_table
+from simulator.rtl.characterise import Characteriser, Settings, stimulus_cycles
 from simulator.rtl.unit import Energy, port_bits
 from simulator.rtl.units import serial_operands, unit_of_name
 from simulator.rtl.units.serial import DEFAULT, RATE_CYCLES, SerialUnit
@@ -471,7 +472,7 @@ def test_tables_price_them_whole(synthesised, tmp_path):
     worker, figures = synthesised
     table = tmp_path / "serial.csv"
     units = [unit_of_name(name) for name in SMALL]
-    table.write_text(write_table(row for unit in units for row in worker.rows(unit, figures[unit.name])))
+    table.write_text(table_text(row for unit in units for row in worker.rows(unit, figures[unit.name])))
     technology = load_technology({"base": "published_45nm", "tables": [str(table)]})
     for unit in units:
         for component in unit.components():

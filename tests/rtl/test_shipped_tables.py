@@ -1,13 +1,38 @@
 """The tables that `simulator characterize` wrote for ASAP7 and SG13G2: what they hold, and runs that use them."""
 
+import csv
+import hashlib
+import re
+from pathlib import Path
+
 import pytest
 
 import simulator as sim
 from simulator.errors import InputError
 from simulator.hardware import load_technology
+from simulator.rtl.cells import FullAdder
 from simulator.rtl.units import default_units, unit_of_name
 
 TECHNOLOGIES = ("asap7", "sg13g2")
+TABLES = Path(sim.__file__).parent / "hardware" / "tables"
+FULL_ADDERS = {
+    "asap7": FullAdder(
+        sum_inverted=True,
+        carry_inverted=True,
+        cells=(("FAx1_ASAP7_75t_R", {"A": "a", "B": "b", "CI": "c", "CON": "carry", "SN": "sum"}),),
+        outputs=frozenset({"FAx1_ASAP7_75t_R.CON", "FAx1_ASAP7_75t_R.SN"}),
+    ),
+    "sg13g2": FullAdder(
+        carry_inverted=True,
+        cells=(
+            ("sg13g2_xor2_1", {"A": "a", "B": "b", "X": "p"}),
+            ("sg13g2_xor2_1", {"A": "p", "B": "c", "X": "sum"}),
+            ("sg13g2_a22oi_1", {"A1": "a", "A2": "b", "B1": "p", "B2": "c", "Y": "carry"}),
+        ),
+        outputs=frozenset({"sg13g2_xor2_1.X", "sg13g2_a22oi_1.Y"}),
+    ),
+}
+"""What `simulator.rtl.cells` makes of each library."""
 
 
 def constant(technology, unit, quantity, event=""):
@@ -30,6 +55,32 @@ def test_every_default_unit_is_priced_whole(technology, unit):
         assert priced.quality == "synthesised"
         assert unit.is_part or priced.delay_ps > 0
         assert all("Liberty SHA-256" in used.constant.source for used in priced.constants)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("technology", TECHNOLOGIES)
+def test_rows_are_of_the_circuits_described_today(technology):
+    """The RTL hash that a row names, against the description's; Amaranth of another version may write other RTL."""
+    pytest.importorskip("amaranth")
+    from simulator.rtl.synthesis import rtlil, tools
+
+    amaranth, _ = tools().split(", ")
+    rows = (TABLES / f"{technology}.csv").read_text(encoding="utf-8").splitlines()
+    described: dict[tuple[str, bool], str] = {}
+    compared = 0
+    for row in csv.DictReader(rows):
+        named = row["source"].split("; ")
+        if amaranth not in named[1]:
+            pytest.skip(f"the table was made with another version than {amaranth}")
+        name, fast = row["note"].split(":")[0], "target relaxed" not in named
+        if (name, fast) not in described:
+            source = rtlil(unit_of_name(name).module(FULL_ADDERS[technology], fast=fast))
+            described[name, fast] = hashlib.sha256(source.encode()).hexdigest()
+        written = re.search(r"RTL ([0-9a-f]{12});", row["source"])
+        assert written is not None
+        assert described[name, fast].startswith(written[1]), name
+        compared += 1
+    assert compared > len(default_units())
 
 
 @pytest.mark.parametrize("technology", TECHNOLOGIES)
