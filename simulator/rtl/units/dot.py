@@ -350,6 +350,7 @@ class DotUnit(Unit):
     def cut_places(self) -> tuple[str, ...]:
         """Where the data path may be cut, in the order in which ``cuts`` takes them."""
         scale = () if self.scale in (None, *_POWERS_OF_TWO) else ("scale",)
+        tree: tuple[str, ...]
         if self.fused:
             second = ("accumulate", *scale) if self.promote_every else ()
             return (*second, "align", "exponent", "multiply")

@@ -122,9 +122,9 @@ def operands(unit: DotUnit, kind: str, cycles: int, seed: int = 0, pair: Pair | 
         partials = np.zeros(cycles, np.int64)
         if kind not in ("zero", "rescale", "preload"):
             partials = _partials(unit, (weight, activation), kind, rng, cycles)
-        return Operands(**sides, first=first, partials=partials)
+        return Operands(sides["activations"], sides["weights"], first=first, partials=partials)
     if unit.scale is None:
-        return Operands(**sides, first=first)
+        return Operands(sides["activations"], sides["weights"], first=first)
     changing = kind in ("uniform", "scales", "rescale")
     w_scales, a_scales = (
         _scale_codes(format.scale_element, changing, rng, cycles)
@@ -136,7 +136,14 @@ def operands(unit: DotUnit, kind: str, cycles: int, seed: int = 0, pair: Pair | 
         ends = np.append(first[1:], True)
         ends |= np.arange(cycles) % OFTEN == OFTEN - 1 if kind == "often" else False
         ends |= rng.integers(0, 4, cycles) == 0 if changing else False
-    return Operands(**sides, first=first, activation_scales=a_scales, weight_scales=w_scales, ends=ends)
+    return Operands(
+        sides["activations"],
+        sides["weights"],
+        first=first,
+        activation_scales=a_scales,
+        weight_scales=w_scales,
+        ends=ends,
+    )
 
 
 def _scale_codes(scale: Element | None, changing: bool, rng: np.random.Generator, cycles: int) -> Codes:

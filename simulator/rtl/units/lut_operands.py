@@ -81,18 +81,19 @@ class Steps:
     @property
     def begins(self) -> npt.NDArray[np.bool_]:
         """(cycles,) a step begins."""
-        return (self.step != REST) & (self.order == 0)
+        return np.asarray((self.step != REST) & (self.order == 0))
 
     @property
     def ends(self) -> npt.NDArray[np.bool_]:
         """(cycles,) the accumulator takes something."""
         every_plane = self.function.arithmetic == "float"
-        return (self.step != REST) & (every_plane | (self.order == self.planes - 1))
+        return np.asarray((self.step != REST) & (every_plane | (self.order == self.planes - 1)))
 
     @property
     def first(self) -> npt.NDArray[np.bool_]:
         """(cycles,) what the accumulator takes begins a new sum."""
-        return self.new[self.step] & self.ends & ((self.order == 0) | (self.function.arithmetic != "float"))
+        whole = self.function.arithmetic != "float"
+        return np.asarray(self.new[self.step] & self.ends & ((self.order == 0) | whole))
 
     def tables(self) -> Words:
         """Entries and scales of each step."""
