@@ -264,11 +264,12 @@ def test_the_fast_adder_is_exact_at_the_corners(case):
     case.check(list(corner_sums(case)))
 
 
-@pytest.mark.parametrize("case", SLOW_ONES_MARKED)
+@pytest.mark.parametrize(
+    "case",
+    [one for one in SLOW_ONES_MARKED if reaches_subnormals(one.values[0].to, one.values[0].exponent)],
+)
 def test_the_fast_adder_rounds_subnormal_sums(case):
     """Terms around the smallest numbers of the format, far below them and just above."""
-    if not reaches_subnormals(case.to, case.exponent):
-        pytest.skip("such sums are never subnormal")
     rng = random.Random(1)
     lowest = case.to.low - case.exponent
     candidates = []
