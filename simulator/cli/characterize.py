@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from simulator.cli.commands import app
-from simulator.cli.output import check_target, emit
+from simulator.cli.output import check_target, emit, partial_folder
 from simulator.cli.progress import ProgressLine
 from simulator.errors import InputError
 
@@ -94,7 +94,7 @@ def _write(
 
     settings = Settings(liberty, clock_ghz, node_nm, dont_use)
     described = Characteriser(settings)
-    partial = output.with_suffix(".partial")
+    partial = partial_folder(output)
     with ProgressLine(1) as line:
         done = list(
             characterise(units, settings, partial, jobs=jobs, progress=line.callback(0, "characterize"))

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from simulator.cli.characterize import app
-from simulator.cli.output import check_target
+from simulator.cli.output import check_target, partial_folder
 from simulator.cli.progress import ProgressLine
 from simulator.errors import InputError
 
@@ -56,7 +56,7 @@ def memories(
     settings = Settings(node_nm, cell, temperature_k, ecc)
     macros = grid(dict.fromkeys(width_bits or ()), dict.fromkeys(words or ()), dict.fromkeys(ports or ()))
     program = Cacti(cacti)
-    partial = output.with_suffix(".partial")
+    partial = partial_folder(output)
     with ProgressLine(1) as line:
         progress = line.callback(0, "memories")
         rows = list(compiled(program, macros, settings, partial, jobs=jobs, progress=progress))

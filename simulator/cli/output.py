@@ -73,6 +73,17 @@ def check_target(path: Path) -> None:
         raise InputError(f"cannot be written: {error}", file=path) from None
 
 
+def partial_folder(output: Path) -> Path:
+    """``mine.partial`` beside ``mine.csv``, which keeps what is done until the table is written. Made where it is not
+    there. Raises InputError: it cannot be."""
+    folder = output.with_suffix(".partial")
+    try:
+        folder.mkdir(exist_ok=True)
+    except OSError as error:
+        raise InputError(f"cannot keep what is done: {error.strerror}", file=folder) from None
+    return folder
+
+
 def terminal() -> tuple[int | None, bool]:
     """Columns of the terminal on stdout, None where it is none; and whether it shows colour."""
     if not sys.stdout.isatty():

@@ -82,6 +82,13 @@ def test_what_cannot_be_made_is_one_message_and_no_table(cacti: Path) -> None:
         assert not list(Path().glob("*.csv"))
 
 
+def test_a_file_where_the_folder_of_what_is_done_belongs_is_one_message(cacti: Path) -> None:
+    Path("t.partial").write_text("mine")
+    said = refused("memories", "--cacti", cacti, "--node-nm", 45, "-o", "t.csv")
+    assert "t.partial: cannot keep what is done: File exists" in said
+    assert Path("t.partial").read_text() == "mine"
+
+
 def test_a_run_that_failed_goes_on_where_it_was(cacti: Path) -> None:
     words = ["--cacti", cacti, "--node-nm", 45, "--ports", "1rw", "--width-bits", 8, "--words", 32]
     refused("memories", *words, "--words", 64, "-o", "t.csv")
