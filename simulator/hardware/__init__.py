@@ -1,13 +1,16 @@
 """What hardware is made of and what it costs.
 
-``structure``   components, parts, events: the words in which designs describe themselves
-``kinds``       the circuits that tables may price, and how they grow with width
-``table``       cost tables: one cited constant a row
-``constant``    a number with its provenance, by an exact row or by a curve
-``sram``        a memory, composed of compiled macros
-``scaling``     from one node to another (Stillmaker & Baas 2017)
-``technology``  tables under one name; ``load_technology(name, path or mapping)``
-``cost``        what a component costs: a characterised unit, else the sum of its parts
+``structure``      components, parts, events: the words in which designs describe themselves
+``kinds``          the circuits that tables may price, and how they grow with width
+``table``          cost tables: one cited constant a row
+``constant``       a number with its provenance, by an exact row or by a curve
+``sram``           a memory, composed of compiled macros
+``cacti``          these macros, compiled by CACTI
+``register_file``  a memory of flops, where that is smaller
+``scaling``        from one node to another (Stillmaker & Baas 2017)
+``sram_scaling``   memories from one node to another, by macros laid out there
+``technology``     tables under one name; ``load_technology(name, path or mapping)``
+``cost``           what a component costs: a characterised unit, else the sum of its parts
 """
 
 from simulator.hardware.constant import Constant

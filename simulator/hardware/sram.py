@@ -137,7 +137,7 @@ def _interpolate(
     if len(rows) == 1:
         return rows[0].value, rows, ""
     value = math.exp(math.fsum(share * math.log(row.value) for row, share in corners))
-    terms = " * ".join(f"{row.value:g}^{share:.3f} ({_size(row)})" for row, share in corners)
+    terms = " * ".join(f"{row.value:g}^{share:.3f} ({size_text(row)})" for row, share in corners)
     return value, rows, f"log-interpolated: {terms} = {value:.6g} {unit}"
 
 
@@ -166,6 +166,7 @@ def _bracket(ticks: list[int], at: float) -> list[tuple[int, float]]:
     return [(ticks[high - 1], 1.0 - share), (ticks[high], share)]
 
 
-def _size(row: CostRow) -> str:
+def size_text(row: CostRow) -> str:
+    """'1024 x 64', words by bits."""
     params = dict(row.params)
     return f"{params['words']} x {params['width_bits']}"

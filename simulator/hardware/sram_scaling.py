@@ -19,6 +19,7 @@ from simulator.errors import InputError
 from simulator.hardware.constant import Constant
 from simulator.hardware.kinds import KINDS
 from simulator.hardware.scaling import KEPT_LEAKAGE
+from simulator.hardware.sram import size_text
 from simulator.hardware.structure import Param
 from simulator.hardware.table import AREA, ENERGY, LEAKAGE, CostRow, CostTable
 from simulator.units import BITS_PER_BYTE
@@ -73,7 +74,7 @@ def _factor(quantity: str, event: str, table: CostTable, compiled: Find) -> _Fac
     if not rows:
         return None
     ratios = [row.value / _same(row, compiled).value for row in rows]
-    sizes = ", ".join(_size(row) for row in rows)
+    sizes = ", ".join(map(size_text, rows))
     spread = f"geometric mean of {min(ratios):.3g} to {max(ratios):.3g}, " if len(rows) > 1 else ""
     how = f"{borrowed}{spread}by {len(rows)} macro{'s' * (len(rows) > 1)} of this process ({sizes})"
     return _Factor(math.exp(math.fsum(map(math.log, ratios)) / len(ratios)), how, rows)
@@ -88,8 +89,3 @@ def _same(row: CostRow, compiled: Find) -> Constant:
     if found is None:
         raise InputError("the scaled table has no memory of the size of this reference", file=row.origin)
     return found
-
-
-def _size(row: CostRow) -> str:
-    params = dict(row.params)
-    return f"{params['words']} x {params['width_bits']}"
