@@ -3,8 +3,8 @@
 What counts is everything that an array needs to multiply in its formats: PEs with their operand and accumulator
 registers, decoders and encoders at the edge, skew registers, adders of partial sums, the rescale unit. Buffers, the
 vector unit and DRAM are not counted, because they are held fixed. Rows and columns are multiples of four, one at most
-twice the other, and take the largest area within the budget; what they leave of it is reported. One technology prices
-all of them, and areas of one quality are compared.
+twice the other, and take the largest area within the budget; what they leave of it is reported, and so is on what the
+area rests (`Fit.quality_shares`): of arrays whose shares differ, sums of parts are compared with synthesised units.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ HELD_FIXED = ("weights_buffer", "activations_buffer", "outputs_buffer", "vector"
 STEP = 4
 """Rows and columns are multiples of it."""
 LONGEST_SIDE = 4096
+"""Rows that are tried, at most."""
 
 
 @dataclass(frozen=True)

@@ -67,10 +67,10 @@ class Silicon:
     def at_45nm(self, name: str, quantity: str) -> Value:
         """A part's figure scaled to 45 nm and 0.9 V by Stillmaker and Baas."""
         value = self.energy_pj(name) if quantity == ENERGY else self.area_um2(name)
-        node, vdd = self.technology.node_nm, self.technology.vdd
-        if value is None or node is None:
+        node, vdd = self.technology.node_nm, own_vdd(self.technology)
+        if value is None or node is None or vdd is None:
             return None
-        factor, _ = Scaling(node, 45, 0.9).factor(quantity, "hp", own_vdd(self.technology) or vdd or 0.9)
+        factor, _ = Scaling(node, 45, 0.9).factor(quantity, "hp", vdd)
         return value * factor
 
 

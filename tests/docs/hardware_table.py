@@ -17,7 +17,7 @@ from simulator.pe.protocol import Pair
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "rtl.md"
 BLOCK = re.compile(r"(?<=<!-- table: synthesised -->\n)(.*?)(?=<!-- end -->)", flags=re.DOTALL)
 TECHNOLOGIES = ("asap7", "sg13g2")
-MEMORY = ("sram", "dram", "wires")
+MEMORY = ("sram", "dram")
 """Kinds of components that no cell library has."""
 HEAD = ["accelerator", "synthesised", "sum of synthesised parts", *(f"{name}, GHz" for name in TECHNOLOGIES)]
 
