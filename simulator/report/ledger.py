@@ -68,16 +68,26 @@ def check_layer(layer: LayerRecord) -> None:
 
 
 def check_clock(priced: Iterable[PricedComponent], clock_ghz: float) -> None:
-    """Raises InputError where a unit is slower than the clock; a memory may take several cycles."""
-    for component in priced:
-        delay = component.delay_ps
-        if delay is not None and component.kind not in KINDS and delay * clock_ghz > 1000:
-            raise InputError(
-                f"component {component.name} takes {delay:g} ps, longer than a cycle",
-                key="clock_ghz",
-                value=clock_ghz,
-                allowed=f"at most {1000 / delay:.4g} GHz with this technology",
-            )
+    """Raises InputError, naming the slowest, where a unit is slower than the clock; memories may take more cycles."""
+    delays = [
+        (component.delay_ps, component.name)
+        for component in priced
+        if component.delay_ps is not None and component.kind not in KINDS
+    ]
+    delay, name = max(delays, default=(0.0, ""))
+    if delay * clock_ghz > 1000:
+        raise InputError(
+            f"component {name} takes {delay:g} ps, longer than a cycle",
+            key="clock_ghz",
+            value=clock_ghz,
+            allowed=f"at most {_below(1000 / delay):.4g} GHz with this technology",
+        )
+
+
+def _below(value: float) -> float:
+    """Four digits of a positive number, not rounded up: what is said to be met must be."""
+    step = 10.0 ** (math.floor(math.log10(value)) - 3)
+    return math.floor(value / step) * step
 
 
 def bound(layer: LayerRecord) -> str | None:

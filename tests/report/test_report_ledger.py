@@ -12,9 +12,9 @@ from report_inputs import COMPONENTS, EVENTS, layer, meta, record
 
 from simulator.engine.record import STACK_KEYS, LayerRecord, Record
 from simulator.errors import InputError
-from simulator.hardware import QUALITIES, Component, load_technology
+from simulator.hardware import QUALITIES, Component, PricedComponent, load_technology
 from simulator.report import Report, make_report
-from simulator.report.ledger import bound
+from simulator.report.ledger import bound, check_clock
 
 
 def report_of(run: Record, clock_ghz: float = 1.0, **options: object) -> Report:
@@ -132,6 +132,17 @@ def test_unit_slower_than_the_clock_is_an_error_and_a_slow_memory_is_not(tmp_pat
     make_report(run, [unit, slow_memory], technology, clock_ghz=1.25, meta=meta())
     with pytest.raises(InputError, match="component pe takes 800 ps, longer than a cycle"):
         make_report(run, [unit], technology, clock_ghz=1.26, meta=meta())
+
+
+def test_the_clock_that_is_named_is_met_by_all_units() -> None:
+    def priced(name: str, delay_ps: float) -> PricedComponent:
+        return PricedComponent(name, "my_pe", 1, 1.0, 1.0, {}, delay_ps, "", "", {}, (), {})
+
+    units = [priced("pe", 969.332), priced("rescale", 1642.33), priced("vector", 800)]
+    with pytest.raises(InputError, match=r"component rescale takes 1642\.33 ps") as refused:
+        check_clock(units, 1.0)
+    assert refused.value.allowed == "at most 0.6088 GHz with this technology"
+    check_clock(units, 0.6088)
 
 
 def test_bound_is_the_resource_with_the_highest_lower_bound() -> None:
