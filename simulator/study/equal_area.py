@@ -9,6 +9,7 @@ area rests (`Fit.quality_shares`): of arrays whose shares differ, sums of parts 
 
 from __future__ import annotations
 
+import math
 from bisect import bisect_right
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -55,13 +56,23 @@ def array_area_um2(arch: ArchLike, **changes: Any) -> float:
 
 def fit(arch: ArchLike, budget_um2: float, **changes: Any) -> Fit:
     """The largest array of a kind within the budget; its rows and columns in ``arch`` count for nothing. ``changes``:
-    dotted keys of the accelerator. Raises InputError: not even the smallest array fits."""
+    dotted keys of the accelerator. Raises InputError: the smallest array does not fit, or all that are tried do."""
+    if not 0 < budget_um2 < math.inf:
+        raise InputError("not an area", key="budget_um2", value=budget_um2, allowed="um2, above zero")
     accelerator = load_accelerator(arch, changes)
     technology = load_technology(accelerator.technology)
 
     def area(rows: int, cols: int) -> float:
         return sum(area for _, area in _counted(_sized(accelerator, rows, cols), technology))
 
+    longest = area(LONGEST_SIDE, LONGEST_SIDE)
+    if budget_um2 > longest:
+        raise InputError(
+            "more than any array that is tried",
+            key="budget_um2",
+            value=budget_um2,
+            allowed=f"at most {longest:.6g} um2, {LONGEST_SIDE} x {LONGEST_SIDE} PEs",
+        )
     largest = (0.0, 0, 0)
     for rows in range(STEP, LONGEST_SIDE + 1, STEP):
         widths = range(ceil_div(rows, 2 * STEP) * STEP, 2 * rows + 1, STEP)

@@ -47,3 +47,9 @@ def test_the_array_as_written_does_not_matter():
 def test_a_budget_without_room_is_refused():
     with pytest.raises(InputError, match=r"the smallest array of bitmod takes .* um2"):
         fit("bitmod", 100.0)
+
+
+@pytest.mark.parametrize("budget", [0, -1.0, float("nan"), float("inf"), 1e30])
+def test_budgets_beyond_what_is_tried_are_refused(budget):
+    with pytest.raises(InputError, match=r"budget_um2: (not an area|more than any array)"):
+        fit("systolic_ws_16x16", budget)
