@@ -22,6 +22,7 @@ _CORNERS = ("cell_rise", "cell_fall", "rise_transition", "fall_transition")
 _INVERTER = "!a"
 _NEEDED = {
     "an inverter": (_INVERTER,),
+    "a buffer": ("a",),
     "a two-input NAND or NOR gate": ("!(a b)", "!(a + b)"),
 }
 
@@ -65,6 +66,19 @@ class CellSet:
                 raise self._missing(what)
         if not self.flops:
             raise self._missing("a rising-edge D flip-flop")
+        self._refuse_without_figures()
+
+    def _refuse_without_figures(self) -> None:
+        """Without them delays, energies or leakage would come out as zero, not as unknown."""
+        cells = [self.gates(_INVERTER)[0][0], *(self.library.cells[name] for name in self.flops)]
+        pins = [pin for cell in cells for pin in cell.pins.values()]
+        inverter = [arc.tables for output in cells[0].outputs for arc in cells[0].pins[output].arcs]
+        if not any("cell_rise" in tables and "cell_fall" in tables for tables in inverter):
+            raise self._missing("delay tables (cell_rise and cell_fall)")
+        if not any(power.rise or power.fall for pin in pins for power in pin.powers):
+            raise self._missing("tables of internal energy (internal_power)")
+        if not any(cell.leakage_nw for cell in cells):
+            raise self._missing("leakage of cells (leakage_power or cell_leakage_power)")
 
     def _missing(self, what: str) -> InputError:
         return InputError(
@@ -185,8 +199,8 @@ class CellSet:
 
     @property
     def drive(self) -> tuple[Cell, str]:
-        """The cell, and its output, that stands for whatever drives the inputs: the smallest buffer, else inverter."""
-        cell, _ = (self.gates("a") or self.gates(_INVERTER))[0]
+        """The cell, and its output, that stands for whatever drives the inputs: the smallest buffer."""
+        cell, _ = self.gates("a")[0]
         return cell, cell.outputs[0]
 
 

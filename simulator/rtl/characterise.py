@@ -8,9 +8,9 @@ area first; where that misses the clock that is asked for, once more for that cl
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
-import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -301,8 +301,8 @@ class _Kept:
 
     def load(self, unit: Unit) -> list[Figures] | None:
         try:
-            return [_figures(written) for written in json.loads(self._path(unit).read_text())]
-        except (OSError, ValueError, TypeError, KeyError):
+            return [_figures(written) for written in json.loads(self._path(unit).read_text())] or None
+        except (OSError, ValueError, TypeError, KeyError, AttributeError):
             return None
 
     def save(self, unit: Unit, figures: list[Figures]) -> None:
@@ -318,8 +318,11 @@ def _figures(written: dict[str, Any]) -> Figures:
 
 
 def remove_partial(partial: Path) -> None:
-    """Once the table is written."""
-    shutil.rmtree(partial, ignore_errors=True)
+    """Once the table is written. A file of anybody else's stays, and the folder with it."""
+    for path in (*partial.glob("*.json"), *partial.glob("*.new")):
+        path.unlink(missing_ok=True)
+    with contextlib.suppress(OSError):
+        partial.rmdir()
 
 
 def _fan_out_of_four(cells: CellSet) -> Conditions:

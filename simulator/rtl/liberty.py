@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -162,11 +163,14 @@ class Cell:
 
     def truth(self, output: str) -> tuple[bool, ...]:
         """Value of ``output`` for every state of `inputs`, the first of them the lowest bit. Raises InputError."""
+        pin = self.pins[output]
         try:
-            return truth_table(self.pins[output].function, self.inputs)
+            return truth_table(pin.function, self.inputs)
         except BooleanError as error:
             raise InputError(
-                f"function of pin {output} of cell {self.name}: {error}", value=self.pins[output].function
+                f"function of pin {output} of cell {self.name}: {error}",
+                file=pin._file.path,
+                value=pin.function,
             ) from None
 
     @property
@@ -325,7 +329,7 @@ class _File:
         try:
             if load is None:
                 raise ValueError("capacitive_load_unit is missing")
-            capacitance = float(load.arguments[0]) * _unit("1" + load.arguments[1], "f") / 1e-15
+            capacitance = _unit("".join(load.arguments[:2]), "f") / 1e-15
             return _Units(
                 time=_unit(attributes.get("time_unit", "1ns"), "s") / 1e-12,
                 capacitance=capacitance,
@@ -343,13 +347,22 @@ class _File:
                 attributes |= {f"nom_{key}": value for key, value in group.attributes.items()}
                 break
         vdd = self.number(attributes.get("nom_voltage"), "nom_voltage") * self.units.voltage
+        if vdd <= 0:
+            raise InputError("must be above zero", file=self.path, key="nom_voltage", value=vdd)
         return vdd, self.number(attributes.get("nom_temperature"), "nom_temperature")
 
-    def number(self, text: str | None, key: str) -> float:
+    def number(self, text: str | None, key: str, least: float = -math.inf) -> float:
+        if text is None:
+            raise InputError("is missing", file=self.path, key=key)
         try:
-            return float(text)  # type: ignore[arg-type]
-        except (TypeError, ValueError):
-            raise InputError("not a number", file=self.path, key=key, value=text) from None
+            value = float(text)
+        except ValueError:
+            value = math.nan
+        if not math.isfinite(value):
+            raise InputError("not a number", file=self.path, key=key, value=text)
+        if value < least:
+            raise InputError(f"must be at least {least:g}", file=self.path, key=key, value=text)
+        return value
 
     def cell(self, name: str, text: str) -> Cell:
         group = parse_group(text, self.path, f"cell {name}")
@@ -364,7 +377,7 @@ class _File:
         )
         return Cell(
             name=name,
-            area_um2=self.number(attributes.get("area"), f"cell {name}: area"),
+            area_um2=self.number(attributes.get("area"), f"cell {name}: area", least=0),
             leakage_nw=self._leakage(group, f"cell {name}"),
             pins=pins,
             state=state,
@@ -394,7 +407,7 @@ class _File:
         where = f"{where}: pin {name}"
         default = attributes.get("capacitance", "0")
         rise, fall = (
-            self.number(attributes.get(f"{edge}_capacitance", default), f"{where}: capacitance")
+            self.number(attributes.get(f"{edge}_capacitance", default), f"{where}: capacitance", least=0)
             * self.units.capacitance
             for edge in ("rise", "fall")
         )
@@ -475,11 +488,16 @@ class _File:
     def _numbers(self, group: Group, where: str) -> Floats:
         text = " ".join(group.arguments)
         try:
-            return np.array([float(word) for word in text.replace(",", " ").split()], np.float64)
+            numbers = np.array([float(word) for word in text.replace(",", " ").split()], np.float64)
         except ValueError:
+            numbers = np.array([np.nan])
+        if not np.isfinite(numbers).all():
             raise InputError(
                 f"{group.kind} is not a list of numbers", file=self.path, key=where, value=text
             ) from None
+        if group.kind.startswith("index_") and (np.diff(numbers) <= 0).any():
+            raise InputError(f"{group.kind} does not increase", file=self.path, key=where, value=text)
+        return numbers
 
 
 _TABLES = (
@@ -497,4 +515,7 @@ def _unit(text: str, symbol: str) -> float:
     match = re.fullmatch(r"\s*([0-9.eE+-]+?)\s*([munpfa]?)([a-zA-Z]+)\s*", text)
     if match is None or match.group(3).lower()[0] != symbol:
         raise ValueError(f"{text!r} is not a unit of {symbol}")
-    return float(match.group(1)) * _PREFIXES[match.group(2).lower()]
+    factor = float(match.group(1)) * _PREFIXES[match.group(2).lower()]
+    if not 0 < factor < math.inf:
+        raise ValueError(f"{text!r} is not above zero")
+    return factor

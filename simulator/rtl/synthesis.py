@@ -143,6 +143,7 @@ def _run_yosys(folder: Path, time_limit_s: float) -> None:
         process = subprocess.Popen(
             [sys.executable, "-c", _RUN, "run.ys"],
             cwd=folder,
+            env={**os.environ, "TMPDIR": str(folder)},
             stdout=output,
             stderr=subprocess.STDOUT,
             stdin=subprocess.DEVNULL,

@@ -15,7 +15,7 @@ from simulator.errors import InputError
 from simulator.hardware import load_technology
 from simulator.hardware.table import read_table, table_text
 from simulator.rtl import synthesis
-from simulator.rtl.characterise import Characteriser, Settings, characterise, prove
+from simulator.rtl.characterise import Characteriser, Settings, characterise, prove, remove_partial
 from simulator.rtl.network import Network
 from simulator.rtl.synthesis import synthesise
 from simulator.rtl.units import unit_of_name
@@ -133,6 +133,28 @@ def test_what_is_done_is_not_done_again(tmp_path, toy_file, monkeypatch):
     assert asked == ["mac-int2-int9", "mac-int2-int8"]
 
 
+@pytest.mark.parametrize("kept", ["[]", '["x"]', '{"a": 1}', "[1]", "null", "[{", ""])
+def test_kept_figures_that_are_damaged_are_made_again(tmp_path, toy_file, kept):
+    unit = unit_of_name("part-register-1")
+    settings = Settings((str(toy_file),))
+    ((_, first),) = characterise([unit], settings, tmp_path)
+    (path,) = tmp_path.iterdir()
+    path.write_text(kept)
+    assert list(characterise([unit], settings, tmp_path)) == [(unit, first)]
+
+
+def test_only_what_was_kept_here_is_removed(tmp_path):
+    folder = tmp_path / "mine.partial"
+    folder.mkdir()
+    (folder / "unit.0123.json").write_text("[]")
+    (folder / "notes.txt").write_text("somebody's")
+    remove_partial(folder)
+    assert [path.name for path in folder.iterdir()] == ["notes.txt"]
+    (folder / "notes.txt").unlink()
+    remove_partial(folder)
+    assert not folder.exists()
+
+
 def test_two_processes_give_the_same_figures(toy_file):
     units = [unit_of_name(name) for name in ("mac-int2-int8", "mac-int2-int9")]
     settings = Settings((str(toy_file),))
@@ -167,6 +189,12 @@ def test_a_run_uses_the_table(tmp_path, toy_file, capsys):
         (("--liberty", "nothing.lib", "-o", "t.txt"), "-o: the table needs a name"),
         (("--liberty", "nothing.lib"), "-o: the table needs a name"),
         (("--unit", "mac-int8-int31x", "--list"), "--unit: no such unit"),
+        (("--unit", "mac-ternary-int32", "--list"), "no such unit: weights: a PE takes elements"),
+        (("--unit", "dot9999-int4-int32", "--list"), "no such unit: lanes: Input should be less than"),
+        (
+            ("--unit", "bitmod-l4-guard99-fp32", "--list"),
+            "no such unit: guard_bits: input should be less than",
+        ),
         (("--json",), "--json: only with --list"),
         (("--liberty", "nothing.lib", "--clock-ghz", "0", "-o", "t.csv"), "--clock-ghz: must be above zero"),
     ],

@@ -94,6 +94,16 @@ def test_what_is_no_liberty_file_is_refused(toy_file, tmp_path):
         ("cell (BUF)", "cell (INV)", "cell is defined twice"),
         ("capacitive_load_unit (1, pf);", "", "capacitive_load_unit is missing"),
         ('related_pin : "CK";', 'related_pin @ "CK";', "not a Liberty statement in cell DFF"),
+        ("area : 2;", "area : -2;", "cell BUF: area: must be at least 0"),
+        ("area : 2;", "area : nan;", "cell BUF: area: not a number"),
+        ("capacitance : 0.002", "capacitance : 1e400", "pin A: capacitance: not a number"),
+        ("capacitance : 0.002", "capacitance : -0.002", "pin A: capacitance: must be at least 0"),
+        ("nom_voltage : 1.0;", "nom_voltage : 0;", "nom_voltage: must be above zero"),
+        ("nom_voltage : 1.0;", "", "nom_voltage: is missing"),
+        ('time_unit : "1ns"', 'time_unit : "0ns"', "'0ns' is not above zero"),
+        ("(1, pf)", "(-1, pf)", "is not above zero"),
+        ('index_2 ("0.002, 0.010")', 'index_2 ("0.010, 0.010")', "index_2 does not increase"),
+        ("0.010, 0.030", "nan, 0.030", "values is not a list of numbers"),
     ],
 )
 def test_damage_is_named(toy_file, tmp_path, old, new, said):
@@ -125,12 +135,35 @@ def test_files_of_one_library_must_agree(toy_file, tmp_path):
     [
         (("DFF",), "no rising-edge D flip-flop"),
         (("INV",), "no inverter"),
+        (("BUF",), "no buffer"),
         (("NAND2", "NOR2"), "no two-input NAND or NOR gate"),
     ],
 )
 def test_a_missing_class_of_cells_is_named(toy, cells, said):
     with pytest.raises(InputError, match=said):
         CellSet(toy.library, cells)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "said"),
+    [
+        ("cell_rise|cell_fall", r"no\.lib: the library has no delay tables"),
+        ("internal_power", r"no\.lib: the library has no tables of internal energy"),
+        ("cell_leakage_power|leakage_power(?=\\s*\\()", r"no\.lib: the library has no leakage of cells"),
+    ],
+)
+def test_figures_that_would_come_out_as_zero_are_missed(toy_file, tmp_path, pattern, said):
+    path = tmp_path / "no.lib"
+    path.write_text(re.sub(pattern, "something_else", toy_file.read_text()))
+    with pytest.raises(InputError, match=said):
+        CellSet(read_library([path]))
+
+
+def test_a_function_that_cannot_be_read_names_its_file(toy_file, tmp_path):
+    path = tmp_path / "function.lib"
+    path.write_text(toy_file.read_text().replace('"A\'"', '"Q7"'))
+    with pytest.raises(InputError, match=r"function\.lib: function of pin Y of cell INV"):
+        CellSet(read_library([path]))
 
 
 @pytest.mark.parametrize(("cell", "said"), [("XOR2", "two-input XOR gate"), ("AOI22", "AOI22")])

@@ -28,6 +28,7 @@ from simulator.rtl.unit import Energy, Stream, Unit
 from simulator.rtl.units.dot_function import expected_sums, sums_of_codes
 from simulator.rtl.units.dot_operands import OFTEN, Operands, operands
 from simulator.rtl.units.dot_words import Word, words
+from simulator.rtl.units.naming import refused
 
 SCALES = ("e8m0", "e8", "fp8_e4m3", "fp16", "uint<n>")
 """Scale formats that units multiply by; of unsigned integers several."""
@@ -619,9 +620,7 @@ def unit_of_name(name: str) -> DotUnit:
         )
         unit.components()
     except ValueError as error:
-        reason = error.problem if isinstance(error, InputError) else str(error).splitlines()[-1].strip()
-        allowed = error.allowed if isinstance(error, InputError) else None
-        raise InputError(f"no such unit: {reason}", key="--unit", value=name, allowed=allowed) from None
+        raise refused(error, name) from None
     if unit.name != name:
         raise InputError("not how the unit is called", key="--unit", value=name, allowed=unit.name)
     return unit

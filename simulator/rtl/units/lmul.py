@@ -37,6 +37,7 @@ from simulator.rtl.cells import FullAdder
 from simulator.rtl.unit import Codes, Energy, Stream, Unit, port_bits
 from simulator.rtl.units.dot_function import sums_of_codes
 from simulator.rtl.units.dot_operands import SUM_LENGTH, element_codes
+from simulator.rtl.units.naming import refused
 
 FORMATS = ("fp8_e4m3", "fp8_e5m2", "fp16", "bf16", "fp32")
 
@@ -303,9 +304,7 @@ def unit_of_name(name: str) -> LMulUnit:
             format_, accumulate, int(lanes or 1), int(window) if window else None, int(cuts) if cuts else 0
         )
     except ValueError as error:
-        reason = error.problem if isinstance(error, InputError) else str(error)
-        allowed = error.allowed if isinstance(error, InputError) else None
-        raise InputError(f"no such unit: {reason}", key="--unit", value=name, allowed=allowed) from None
+        raise refused(error, name) from None
     if unit.name != name:
         raise InputError("not how the unit is called", key="--unit", value=name, allowed=unit.name)
     return unit
