@@ -94,15 +94,16 @@ def _write(
 
     settings = Settings(liberty, clock_ghz, node_nm, dont_use)
     described = Characteriser(settings)
-    partial = partial_folder(output)
-    with ProgressLine(1) as line:
+    with partial_folder(output) as partial, ProgressLine(1) as line:
         done = list(
             characterise(units, settings, partial, jobs=jobs, progress=line.callback(0, "characterize"))
         )
-    rows = [row for each, all_of_it in done for figures in all_of_it for row in described.rows(each, figures)]
-    text = table_text(rows)
-    write_whole(output, lambda file: file.write(text.encode()))
-    remove_partial(partial)
+        rows = [
+            row for each, all_of_it in done for figures in all_of_it for row in described.rows(each, figures)
+        ]
+        text = table_text(rows)
+        write_whole(output, lambda file: file.write(text.encode()))
+        remove_partial(partial)
 
 
 def _listed(specifications: list[dict[str, object]], as_json: bool) -> str:

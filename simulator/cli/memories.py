@@ -56,9 +56,8 @@ def memories(
     settings = Settings(node_nm, cell, temperature_k, ecc)
     macros = grid(dict.fromkeys(width_bits or ()), dict.fromkeys(words or ()), dict.fromkeys(ports or ()))
     program = Cacti(cacti)
-    partial = partial_folder(output)
-    with ProgressLine(1) as line:
+    with partial_folder(output) as partial, ProgressLine(1) as line:
         progress = line.callback(0, "memories")
         rows = list(compiled(program, macros, settings, partial, jobs=jobs, progress=progress))
-    write_whole(output, lambda file: file.write(table_text(rows).encode()))
-    remove_partial(partial)
+        write_whole(output, lambda file: file.write(table_text(rows).encode()))
+        remove_partial(partial)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -73,15 +74,20 @@ def check_target(path: Path) -> None:
         raise InputError(f"cannot be written: {error}", file=path) from None
 
 
-def partial_folder(output: Path) -> Path:
+@contextlib.contextmanager
+def partial_folder(output: Path) -> Iterator[Path]:
     """``mine.partial`` beside ``mine.csv``, which keeps what is done until the table is written. Made where it is not
-    there. Raises InputError: it cannot be."""
+    there, and gone afterwards where nothing is kept. Raises InputError: it cannot be."""
     folder = output.with_suffix(".partial")
     try:
         folder.mkdir(exist_ok=True)
     except OSError as error:
         raise InputError(f"cannot keep what is done: {error.strerror}", file=folder) from None
-    return folder
+    try:
+        yield folder
+    finally:
+        with contextlib.suppress(OSError):
+            folder.rmdir()
 
 
 def terminal() -> tuple[int | None, bool]:

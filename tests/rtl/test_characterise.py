@@ -3,6 +3,7 @@
 import json
 import time
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -196,6 +197,19 @@ def test_a_run_uses_the_table(tmp_path, toy_file, capsys):
             "no such unit: guard_bits: input should be less than",
         ),
         (("--json",), "--json: only with --list"),
+        (
+            (
+                "--liberty",
+                str(Path(__file__).with_name("toy.lib")),
+                "--dont-use",
+                "AOI22",
+                "--unit",
+                "mac-int2-int8",
+                "-o",
+                "t.csv",
+            ),
+            "the library has no full adder",
+        ),
         (("--liberty", "nothing.lib", "--clock-ghz", "0", "-o", "t.csv"), "--clock-ghz: must be above zero"),
     ],
 )
