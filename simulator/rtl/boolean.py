@@ -7,7 +7,7 @@ Source: Synopsys, Liberty User Guide, vol. 1, "function".
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from functools import lru_cache
 
 _TOKEN = re.compile(r"\s*([A-Za-z_][\w.]*(?:\[\d+\])?|[01]|[!'^*&+|()~])")
 
@@ -16,7 +16,8 @@ class BooleanError(ValueError):
     """The text is no expression over the given variables."""
 
 
-def truth_table(text: str, variables: Sequence[str]) -> tuple[bool, ...]:
+@lru_cache(maxsize=65536)
+def truth_table(text: str, variables: tuple[str, ...]) -> tuple[bool, ...]:
     """(2**n,) values of the expression; bit i of the index is variable i. Raises BooleanError."""
     states = 1 << len(variables)
     everything = (1 << states) - 1

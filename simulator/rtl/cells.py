@@ -119,7 +119,7 @@ class CellSet:
 
     def gates(self, function: str) -> list[tuple[Cell, dict[str, str]]]:
         """Single-output cells of a function of ``a``, ``b``, ...: (cell, {its pin: variable}), the smallest first."""
-        variables = sorted({letter for letter in function if letter.isalpha()})
+        variables = tuple(sorted({letter for letter in function if letter.isalpha()}))
         wanted = truth_table(function, variables)
         found = []
         for cell in self.combinational:

@@ -13,18 +13,12 @@ Floats = npt.NDArray[np.float64]
 
 
 @kernel()
-def evaluate(
-    node: int,
-    value: Bits,
-    first: Ints,
-    pin_net: Ints,
-    table_at: Ints,
-    tables: npt.NDArray[np.uint8],
-) -> int:
+def state_of(node: int, value: Bits, first: Ints, pin_net: Ints) -> int:
+    """The inputs of a node, bit i its pin i."""
     state = 0
     for pin in range(first[node], first[node + 1]):
         state |= value[pin_net[pin]] << (pin - first[node])
-    return int(tables[table_at[node] + state])
+    return state
 
 
 @kernel()
@@ -34,15 +28,23 @@ def settle(
     first: Ints,
     pin_net: Ints,
     pin_fj: Floats,
+    input_at: Ints,
+    input_fj: Floats,
     node_net: Ints,
     table_at: Ints,
     tables: npt.NDArray[np.uint8],
     net_fj: Floats,
 ) -> float:
-    """Every node once, in order. Energy: its internal one is the mean over the inputs that changed."""
+    """Every node once, in order. The internal energy of an output is the mean over the inputs that changed."""
     energy = 0.0
     for node in range(len(node_net)):
-        new = evaluate(node, value, first, pin_net, table_at, tables)
+        state = state_of(node, value, first, pin_net)
+        new = tables[table_at[node] + state]
+        if input_at[node] >= 0:
+            pins = first[node + 1] - first[node]
+            for pin in range(pins):
+                if value[pin_net[first[node] + pin]] != before[pin_net[first[node] + pin]]:
+                    energy += input_fj[input_at[node] + (pin << pins) + state]
         net = node_net[node]
         if new != value[net]:
             edge = 0 if new else 1
@@ -67,6 +69,8 @@ def settle_timed(
     first: Ints,
     pin_net: Ints,
     pin_fj: Floats,
+    input_at: Ints,
+    input_fj: Floats,
     pin_ticks: Ints,
     node_net: Ints,
     table_at: Ints,
@@ -117,7 +121,11 @@ def settle_timed(
                 value[net] = 1 - value[net]
             for at in range(fan_first[net], fan_first[net + 1]):
                 node = fan_node[at]
-                new = evaluate(node, value, first, pin_net, table_at, tables)
+                state = state_of(node, value, first, pin_net)
+                new = tables[table_at[node] + state]
+                if input_at[node] >= 0:
+                    pin = fan_pin[at] - first[node]
+                    energy += input_fj[input_at[node] + (pin << first[node + 1] - first[node]) + state]
                 if new != value[node_net[node]]:
                     if due[node] < 0:
                         pin = fan_pin[at]
@@ -154,6 +162,8 @@ def run_cycles(
     first: Ints,
     pin_net: Ints,
     pin_fj: Floats,
+    input_at: Ints,
+    input_fj: Floats,
     pin_ticks: Ints,
     node_net: Ints,
     table_at: Ints,
@@ -180,7 +190,7 @@ def run_cycles(
             if flop_out[flop, out] >= 0:
                 value[flop_out[flop, out]] = flop_inverted[flop, out]
     before = value.copy()
-    settle(value, before, first, pin_net, pin_fj, node_net, table_at, tables, net_fj)
+    settle(value, before, first, pin_net, pin_fj, input_at, input_fj, node_net, table_at, tables, net_fj)
     held = np.zeros(flops, np.uint8)
     taken = np.zeros(flops, np.uint8)
     spent = np.zeros(3)
@@ -227,6 +237,8 @@ def run_cycles(
                 first,
                 pin_net,
                 pin_fj,
+                input_at,
+                input_fj,
                 pin_ticks,
                 node_net,
                 table_at,
@@ -240,7 +252,7 @@ def run_cycles(
             for start in range(starts):
                 value[start_net[start]] = 1 - value[start_net[start]]
             spent[0] += counted * settle(
-                value, before, first, pin_net, pin_fj, node_net, table_at, tables, net_fj
+                value, before, first, pin_net, pin_fj, input_at, input_fj, node_net, table_at, tables, net_fj
             )
         for flop in range(flops):
             held[flop] = taken[flop]

@@ -1,14 +1,15 @@
 """Energy of a mapped netlist on a stream of operands, cycle by cycle.
 
-Every net that changes pays the charge of its pins, C V^2 / 2, and the internal energy of the cell that drives it;
-flops pay at each clock edge by what they hold and take. Two figures of the combinational part: *glitch-free*, each net
-changing at most once a cycle, and *timed*, with delays of the cells, so that nets change as often as their inputs
-arrive apart. Delays are inertial: a pulse shorter than the gate's delay is swallowed.
+Every net that changes pays the charge of its pins, C V^2 / 2, the internal energy of the output that drives it, and
+that of the inputs that it reaches, which a library may state for an input whether the output moves or not. Flops pay
+at each clock edge by what they hold and take. Two figures of the combinational part: *glitch-free*, each net changing
+at most once a cycle, and *timed*, with delays of the cells, so that nets change as often as their inputs arrive
+apart. Delays are inertial: a pulse shorter than the gate's delay is swallowed.
 
-What is counted where: ``combinational`` the gates' outputs; ``register`` the flops' outputs, data pins and input ports;
-``clock`` the clock pins (their charge and the energy inside flops that an edge costs). The clock's drivers and wires
-are not there. Data settles while the clock is high, so a flop's data pin moves at a high clock. Energy inside a gate
-whose input moves and output does not is left out: rise and fall of it nearly cancel in ASAP7, and SG13G2 has little.
+What is counted where: ``combinational`` the gates' outputs and what their inputs cost inside; ``register`` the flops'
+outputs, data pins and input ports; ``clock`` the clock pins (their charge and the energy inside flops that an edge
+costs). The clock's drivers and wires are not there. Data settles while the clock is high, so a flop's data pin moves
+at a high clock.
 """
 
 from __future__ import annotations
@@ -21,7 +22,15 @@ from typing import Any
 import numpy as np
 
 from simulator.rtl.cycles import Bits, Floats, Ints, run_cycles
-from simulator.rtl.network import FALL, RISE, Network, delay_ps, state_fj, transition_fj
+from simulator.rtl.network import (
+    FALL,
+    RISE,
+    Network,
+    delay_ps,
+    input_energies_fj,
+    state_fj,
+    transition_fj,
+)
 
 _TICKS_PER_PS = 4
 _NEVER = -1
@@ -52,6 +61,10 @@ class _Arrays:
     pin_net: Ints
     pin_fj: Floats
     """(pins, edges) internal energy of an edge of the output by this input."""
+    input_at: Ints
+    """Where the node's inputs begin in ``input_fj``; -1 of a cell's further outputs, and where they cost nothing."""
+    input_fj: Floats
+    """(input, state of all inputs) internal energy of an input that changed to its value in this state."""
     pin_ticks: Ints
     """(pins, edges) delay."""
     node_net: Ints
@@ -117,7 +130,16 @@ def _arrays(network: Network) -> _Arrays:
     first, pin_net, pin_fj, pin_ticks, table_at = [0], [], [], [], []
     tables: list[bool] = []
     known: dict[tuple[str, str], int] = {}
+    input_at: list[int] = []
+    input_fj: list[float] = []
+    known_inputs: dict[str, int] = {}
     for node in network.nodes:
+        name = node.cell.name
+        if name not in known_inputs:
+            energies = input_energies_fj(node.cell, slew)
+            known_inputs[name] = len(input_fj) if any(energies) else _NEVER
+            input_fj += energies if any(energies) else []
+        input_at.append(known_inputs[name] if node.is_first else _NEVER)
         key = node.cell.name, node.output
         if key not in known:
             known[key] = len(tables)
@@ -141,6 +163,8 @@ def _arrays(network: Network) -> _Arrays:
         first=np.array(first, np.int64),
         pin_net=np.array(pin_net, np.int64),
         pin_fj=np.array(pin_fj, np.float64).reshape(-1, 2),
+        input_at=np.array(input_at, np.int64),
+        input_fj=np.array(input_fj, np.float64),
         pin_ticks=np.array(pin_ticks, np.int64).reshape(-1, 2),
         node_net=np.array([node.net for node in network.nodes], np.int64),
         table_at=np.array(table_at, np.int64),

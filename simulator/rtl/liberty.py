@@ -207,7 +207,7 @@ class Cell:
 
     def _inactive(self, data: str, clock: str) -> dict[str, bool]:
         assert self.state is not None
-        others = [name for name in self.inputs if name not in (data, clock)]
+        others = tuple(name for name in self.inputs if name not in (data, clock))
         active = " + ".join(
             f"({self.state.attributes[key]})" for key in ("clear", "preset") if key in self.state.attributes
         )

@@ -43,6 +43,8 @@ class Node:
     net: int
     inputs: tuple[int, ...]
     """Nets of the cell's inputs, in its order."""
+    is_first: bool
+    """Of its cell's outputs: what happens at the inputs is counted with it."""
 
 
 @dataclass(frozen=True)
@@ -95,9 +97,9 @@ class Network:
 
     def _cell_nodes(self, cell: Cell, pins: Mapping[str, int | str]) -> Iterator[Node]:
         inputs = self._nets([pins[pin] for pin in cell.inputs])
-        for output in cell.outputs:
-            if output in pins:
-                yield Node(cell, output, self._net(pins[output]), inputs)
+        used = [output for output in cell.outputs if output in pins]
+        for output in used:
+            yield Node(cell, output, self._net(pins[output]), inputs, output == used[0])
 
     def _ordered(self, nodes: list[Node]) -> Iterator[Node]:
         users: dict[int, list[int]] = {}
@@ -134,16 +136,12 @@ class Network:
         return loads
 
     @property
-    def area_um2(self) -> float:
-        return sum(self.cells.library.cells[name].area_um2 for _, name, _ in self.netlist.cells)
+    def all_cells(self) -> list[Cell]:
+        return [self.cells.library.cells[name] for _, name, _ in self.netlist.cells]
 
     @property
     def register_area_um2(self) -> float:
         return sum(register.cell.area_um2 for register in self.registers)
-
-    @property
-    def leakage_nw(self) -> float:
-        return sum(self.cells.library.cells[name].leakage_nw for _, name, _ in self.netlist.cells)
 
 
 def transition_fj(cell: Cell, output: str, related: str, edge: int, slew_ps: float, load_ff: float) -> float:
@@ -163,7 +161,7 @@ def _transition_table(cell: Cell, output: str, related: str, edge: int) -> Table
 
 def state_fj(cell: Cell, pin: str, edge: int, state: Mapping[str, bool], slew_ps: float) -> float:
     """Internal energy of an edge of an input pin while the other pins have the values of ``state``."""
-    names = list(state)
+    names = tuple(state)
     place = sum(int(state[name]) << index for index, name in enumerate(names))
     holding, always = [], []
     for power in cell.pins[pin].powers:
@@ -181,6 +179,21 @@ def state_fj(cell: Cell, pin: str, edge: int, state: Mapping[str, bool], slew_ps
             holding.append(table)
     tables = holding or always
     return _inside(mean_table(tables), slew_ps, 0.0) if tables else 0.0
+
+
+@lru_cache(maxsize=1024)
+def input_energies_fj(cell: Cell, slew_ps: float) -> list[float]:
+    """Internal energy of a gate's inputs: input after input, each in every state of all inputs (bit i is input i) into
+    which its own edge leads."""
+    outputs = {output: cell.truth(output) for output in cell.outputs}
+    energies = []
+    for place, pin in enumerate(cell.inputs):
+        for number in range(1 << len(cell.inputs)):
+            state = {name: bool(number >> index & 1) for index, name in enumerate(cell.inputs)}
+            state |= {output: bool(truth[number]) for output, truth in outputs.items()}
+            edge = RISE if number >> place & 1 else FALL
+            energies.append(state_fj(cell, pin, edge, state, slew_ps))
+    return energies
 
 
 def _inside(table: Table, slew_ps: float, load_ff: float) -> float:

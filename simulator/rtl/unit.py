@@ -36,6 +36,14 @@ class Energy:
         """With timed gates."""
         return self.combinational_timed_fj + self.register_fj + self.clock_fj
 
+    @property
+    def split(self) -> str:
+        """What the total is made of."""
+        return (
+            f"gates {self.combinational_timed_fj:.4g} fJ ({self.combinational_glitch_free_fj:.4g} without glitches), "
+            f"registers {self.register_fj:.4g}, clock pins {self.clock_fj:.4g}"
+        )
+
 
 @dataclass(frozen=True)
 class Stream:

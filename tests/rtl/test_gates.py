@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 
 from simulator.errors import InputError
+from simulator.rtl.cells import CellSet
 from simulator.rtl.cycles import run_cycles
 from simulator.rtl.gates import _arrays, simulate
+from simulator.rtl.liberty import read_library
 from simulator.rtl.network import Conditions, Network
 from simulator.rtl.synthesis import Netlist
 from simulator.rtl.timing import shortest_period_ps
@@ -51,6 +53,26 @@ def test_a_toggling_inverter_pays_charge_and_internal_energy(toy):
     assert result.register_fj == pytest.approx(3 * charge + 2 * 9)
     # Both flops are about to change at every edge: 0 at the rising one, and D differs from Q again at the falling one.
     assert result.clock_fj == pytest.approx(2 * (2 * 0.5 + 5))
+
+
+@pytest.mark.parametrize(("b", "fj"), [(1, (4 + 3) / 2), (0, (5 + 6) / 2 + (2 + 1) / 2 + 2.0 * 1.0**2 / 2)])
+def test_an_input_costs_what_the_library_says_in_its_state(toy_file, tmp_path, b, fj):
+    """a toggles every cycle; its own energy depends on b, and with b = 1 no output moves."""
+    pin = "cell_leakage_power : 0.2;\n    pin (A) { direction : input; capacitance : 0.002; "
+    power = 'internal_power () {{ when : "{}"; rise_power (e) {{ values ({}); }} fall_power (e) {{ values ({}); }} }} '
+    held = power.format("B", *(f'"{x}, {x}", "{x}, {x}"' for x in (0.004, 0.003)))
+    free = power.format("!B", *(f'"{x}, {x}", "{x}, {x}"' for x in (0.005, 0.006)))
+    text = toy_file.read_text()
+    assert text.count(f"cell (NOR2) {{\n    area : 2;\n    {pin}") == 1
+    head, tail = text.split("cell (NOR2)")
+    changed = tmp_path / "changed.lib"
+    changed.write_text(f"{head}cell (NOR2){tail.replace(pin, pin + held + free, 1)}")
+    cells = CellSet(read_library([changed]))
+    made = network(cells, [("NOR2", {"A": "a", "B": "b", "Y": "y"}), flop("y", "z")], ["z"], ["a", "b"])
+    ports = {"a": wave(*[1, 0] * 10), "b": wave(*[b] * 20)}
+    result = simulate(made, ports, skip=4)
+    assert result.combinational_fj == pytest.approx(fj)
+    assert result.combinational_timed_fj == pytest.approx(fj)
 
 
 def test_idle_flops_pay_for_the_clock_alone(toy):

@@ -68,7 +68,7 @@ def test_hardware_equals_function_on_random_and_extreme_codes(name):
     for number, proof in enumerate(unit.proofs):
         stream = unit.stream(proof, 48, seed=3)
         wanted = list(stream.expected())
-        assert in_amaranth(unit, stream.ports, ADDERS[number % 3]) == wanted
+        assert in_amaranth(unit, stream.ports, ADDERS[number % 3], fast=number % 2 == 1) == wanted
         assert len(set(wanted)) > 1
 
 

@@ -150,7 +150,8 @@ class DecoderUnit(Unit):
         return Stream(ports, expected)
 
     def tensor(self, format: Format, kind: str, rng: np.random.Generator, cycles: int) -> QuantizedTensor:
-        """A row of so many values. ``gaussian``: N(0, 1), quantized. ``uniform``: the same scales, every code.
+        """A row of so many values. ``gaussian``: N(0.3, 1), quantized: a mean that
+        gives zero points something to subtract. ``uniform``: the same scales, every code.
         ``corners``: every code, scales far apart. ``constant``: the first value again and again."""
         values = rng.normal(0.3, 1.0, (1, cycles)).astype(np.float32)
         if kind == "corners":
@@ -313,8 +314,9 @@ class DecoderUnit(Unit):
 
     def event_energy(self, event: str, energy: Mapping[str, Energy]) -> tuple[float, str]:
         format = self.cases[event]
-        how = f"a cycle of {format.name} made of normal values; groups of {GROUP}"
-        return energy[f"gaussian {event}"].total_fj, how
+        cycle = energy[f"gaussian {event}"]
+        how = f"a cycle of {format.name} made of normal values, groups of {GROUP}: {cycle.split}"
+        return cycle.total_fj, how
 
     def specification(self) -> dict[str, object]:
         option = {"s": "scale_bits", "g": "guard_bits", "": ""}[_OPTIONS[self.family]]

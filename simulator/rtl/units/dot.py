@@ -495,12 +495,15 @@ class DotUnit(Unit):
             return self._two_level_energy(what, gaussian, energy[self._stimulus("often", pair)])
         if what == "mac":
             without = gaussian.combinational_glitch_free_fj / self.lanes
-            return (
-                gaussian.combinational_timed_fj / self.lanes,
-                f"gates with glitches, of a lane ({without:.4g} fJ without); Gaussian operands",
-            )
+            how = f"gates with glitches, of a lane ({without:.4g} fJ without); Gaussian operands"
+            if pair == self.pairs[0]:
+                how += f" (uniform ones: {energy['uniform'].combinational_timed_fj / self.lanes:.4g} fJ)"
+            return gaussian.combinational_timed_fj / self.lanes, how
         if what == "step":
-            return gaussian.register_fj + gaussian.clock_fj, "registers and clock pins; Gaussian operands"
+            return (
+                gaussian.register_fj + gaussian.clock_fj,
+                f"registers ({gaussian.register_fj:.4g} fJ) and clock pins; Gaussian operands",
+            )
         if what == "idle":
             return zero.clock_fj, "clock pins while no operand changes"
         if what == "group":

@@ -279,10 +279,13 @@ class LutTableUnit(_Registers):
     def event_energy(self, event: str, energy: Mapping[str, Energy]) -> tuple[float, str]:
         """``load``: of one table, with its clock until the next; ``scale``: what a new one adds."""
         what, name, planes = self._of_pair(event)
-        gaussian = energy[f"gaussian {name}"].total_fj
+        gaussian = energy[f"gaussian {name}"]
         if what == "load":
-            how = f"entries of a table, and the clock of the {planes} cycles that it is read; Gaussian activations"
-            return planes * gaussian / self.pe.tables, how
+            how = f"entries of a table, and the clock of the {planes} cycles that it is read; Gaussian activations; "
+            return (
+                planes * gaussian.total_fj / self.pe.tables,
+                f"{how}a cycle of all tables: {gaussian.split}",
+            )
         scaled = energy[f"scales {name}"].total_fj - energy[f"zero {name}"].total_fj
         return planes * scaled, "what a new scale adds; Gaussian activations"
 

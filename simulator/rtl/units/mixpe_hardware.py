@@ -59,7 +59,7 @@ class MixModule(Elaboratable):  # type: ignore[misc]
         columns = Columns(len(held))
         columns.add_product(a, w, a_signed=a_signed, b_signed=w_signed)
         columns.add_unsigned(_kept(m, held, first))
-        return columns.total(m, self._adder)
+        return columns.total(m, self._adder, fast=self.fast)
 
     def _floats(self, m: Module, a: Value, w: Value, held: Value, first: Value) -> Value:
         element, to = self.unit.activation, self.unit.held.float_format
@@ -69,7 +69,7 @@ class MixModule(Elaboratable):  # type: ignore[misc]
         significand = Cat(a[: element.mantissa_bits], normal)
         negative = w[-1] if self.unit.weight.kind == "int" else C(0, 1)
         magnitude = named(m, Mux(negative, -w, w)[: len(w)], "magnitude")
-        shifted_sum = product(m, significand, magnitude, self._adder)
+        shifted_sum = product(m, significand, magnitude, self._adder, fast=self.fast)
         own = Cat(field[0] | ~normal, field[1:])
         sign = a[-1] ^ negative
         last_place = element.quantum_exponent - 1

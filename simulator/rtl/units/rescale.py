@@ -51,6 +51,8 @@ CUT_ORDER = (
 )
 """In which order ranks of registers are spent."""
 _BEFORE_ADDEND = ("zeros", "correct", "operand", "split", "product", "normalise")
+_SIGMA = 64.0
+"""Of Gaussian INT8 operands: a quarter of their range, as at dot products."""
 _PARTIAL_PRODUCTS = 128
 """Of INT8 operands, in a typical group."""
 STIMULI = ("held", "scaled", "zeros", "nothing")
@@ -137,7 +139,7 @@ class RescaleUnit(Unit):
         rng = np.random.default_rng([seed, STIMULI.index(stimulus) if stimulus in STIMULI else 9])
         bits, s = self.held.bits, self.scale_bits
         largest = 2.0 ** min(bits - 1, 31)
-        sigma = min(32.0 * 32.0 * _PARTIAL_PRODUCTS**0.5, largest / 8)
+        sigma = min(_SIGMA**2 * _PARTIAL_PRODUCTS**0.5, largest / 8)
         values = np.rint(rng.normal(0.0, sigma, cycles))
         old = rng.normal(0.0, sigma * 4, cycles)
         runs = np.arange(cycles) // 64
@@ -155,7 +157,7 @@ class RescaleUnit(Unit):
                 if not width or (stimulus == "zeros" and zero != self._corrected):
                     continue
                 top = 1 << (width - 1)
-                spread = min(32.0 * _PARTIAL_PRODUCTS**0.5, 2.0 ** (bits - width - 2))
+                spread = min(_SIGMA * _PARTIAL_PRODUCTS**0.5, 2.0 ** (bits - width - 2))
                 zeros[zero] = rng.integers(-top, top, cycles)[runs if stimulus == "zeros" else ...]
                 zeros[total] = np.rint(rng.normal(0.0, spread, cycles)).astype(np.int64)
         if stimulus == "corners":
@@ -229,7 +231,11 @@ class RescaleUnit(Unit):
         """See `operands` for the stimuli."""
         whole = energy["held"].total_fj
         if event == "rescale":
-            return whole, "a cycle with a new partial sum and sum to add to; scales held 64 cycles"
+            cycle = energy["held"]
+            return (
+                whole,
+                f"a cycle with a new partial sum and sum to add to, scales held 64 cycles: {cycle.split}",
+            )
         if event == "scale_product":
             return energy["scaled"].total_fj - whole, "what a new activation scale each cycle adds"
         if event == "correct":

@@ -118,7 +118,7 @@ class SerialUnit(Unit):
     def module(self, adder: FullAdder | None = None, *, fast: bool = False) -> Any:
         from simulator.rtl.units.serial_hardware import SerialModule
 
-        return SerialModule(self, adder)
+        return SerialModule(self, adder, fast=fast)
 
     @property
     def stimuli(self) -> tuple[str, ...]:
@@ -279,7 +279,7 @@ class EdgeUnit(Unit):
     def module(self, adder: FullAdder | None = None, *, fast: bool = False) -> Any:
         from simulator.rtl.units.serial_edge import EdgeModule
 
-        return EdgeModule(self, adder)
+        return EdgeModule(self, adder, fast=fast)
 
     @property
     def stimuli(self) -> tuple[str, ...]:
@@ -316,8 +316,9 @@ class EdgeUnit(Unit):
     def event_energy(self, event: str, energy: Mapping[str, Energy]) -> tuple[float, str]:
         name = event.removeprefix("word ")
         loads = self._cycles(f"gaussian {name}", RATE_CYCLES).loads.mean()
-        found = energy[f"gaussian {name}"].total_fj / loads
-        cycles = f"{1 / loads:.4g} cycles, registers and clock pins included"
+        cycle = energy[f"gaussian {name}"]
+        found = cycle.total_fj / loads
+        cycles = f"{1 / loads:.4g} cycles of {cycle.split}"
         words = "a word" if self.words == 1 else f"{self.words} words"
         return float(found), f"{words} of Gaussian operands, {cycles}"
 

@@ -31,8 +31,11 @@ class EdgeModule(Elaboratable):  # type: ignore[misc]
     Sums: out = sums of sub-groups, then, of several, that of all.
     """
 
-    def __init__(self, unit: EdgeUnit, adder: FullAdder | None = None, *, inner: bool = False) -> None:
+    def __init__(
+        self, unit: EdgeUnit, adder: FullAdder | None = None, *, fast: bool = False, inner: bool = False
+    ) -> None:
         self.unit = unit
+        self.fast = fast
         self._adder = adder or FullAdder()
         self._domain = None if inner else ClockDomain("sync", reset_less=True)
         self.inputs = {name: Signal(width, name=name) for name, width in unit.input_widths.items()}
@@ -126,12 +129,12 @@ class EdgeModule(Elaboratable):  # type: ignore[misc]
             columns = Columns(self.unit.sum_widths[0])
             for word in extended[low : low + pe.sub_group]:
                 columns.add_signed(word)
-            sums.append(columns.total(m, self._adder))
+            sums.append(columns.total(m, self._adder, fast=self.fast))
         if len(sums) > 1:
             columns = Columns(self.unit.sum_widths[1])
             for total in sums:
                 columns.add_signed(named(m, Cat(total, total[-1] & is_signed), "extended"))
-            sums.append(columns.total(m, self._adder))
+            sums.append(columns.total(m, self._adder, fast=self.fast))
         with m.If(self.inputs["load"]):
             m.d.sync += self.outputs["out"].eq(Cat(*sums))
 

@@ -13,6 +13,7 @@ a cycle in which nothing is valid it adds zero.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from amaranth.hdl import C, Cat, ClockDomain, Elaboratable, Module, Mux, Signal, Value
@@ -30,12 +31,25 @@ _POSITION_BITS = 3
 """Of a column of BitVert's weights of 8 bits."""
 
 
+@dataclass(frozen=True)
+class Adders:
+    """How trees are built: their full adders, and whether for a tight clock."""
+
+    full: FullAdder
+    fast: bool
+
+    def total(self, m: Module, columns: Columns) -> Value:
+        return columns.total(m, self.full, fast=self.fast)
+
+
 class SerialModule(Elaboratable):  # type: ignore[misc]
     """A PE, with full adders of a library's cells or of logic. ``inner``: part of an array, whose clock it takes."""
 
-    def __init__(self, unit: SerialUnit, adder: FullAdder | None = None, *, inner: bool = False) -> None:
+    def __init__(
+        self, unit: SerialUnit, adder: FullAdder | None = None, *, fast: bool = False, inner: bool = False
+    ) -> None:
         self.unit = unit
-        self._adder = adder or FullAdder()
+        self._adders = Adders(adder or FullAdder(), fast)
         self._domain = None if inner else ClockDomain("sync", reset_less=True)
         self.inputs = {name: Signal(width, name=name) for name, width in unit.input_widths.items()}
         self.out = Signal(unit.pe.accumulator_bits)
@@ -52,11 +66,11 @@ class SerialModule(Elaboratable):  # type: ignore[misc]
         pe, rank = self.unit.pe, _Rank(m)
         held = Signal(pe.accumulator_bits, name="accumulator", reset_less=True)
         if isinstance(pe, StripesPE):
-            total, first = _stripes(m, pe, rank, self.inputs, held, self._adder)
+            total, first = _stripes(m, pe, rank, self.inputs, held, self._adders)
         elif isinstance(pe, PragmaticPE):
-            total, first = _pragmatic(m, pe, rank, self.inputs, held, self._adder)
+            total, first = _pragmatic(m, pe, rank, self.inputs, held, self._adders)
         else:
-            total, first = _bitvert(m, self.unit, rank, self.inputs, held, self._adder)
+            total, first = _bitvert(m, self.unit, rank, self.inputs, held, self._adders)
         m.d.sync += held.eq(total)
         m.d.comb += self.out.eq(held)
         if self.unit.doubled:
@@ -99,7 +113,7 @@ def _lanes(value: Value, lanes: int) -> list[Value]:
 
 
 def _stripes(
-    m: Module, pe: StripesPE, rank: _Rank, ports: Mapping[str, Value], held: Value, adder: FullAdder
+    m: Module, pe: StripesPE, rank: _Rank, ports: Mapping[str, Value], held: Value, adders: Adders
 ) -> tuple[Value, Value]:
     """(what the accumulator takes, the flag of a new sum). The step's sum so far is doubled with each bit, with the
     second one subtracted where the first was the sign; with the last one the accumulator joins the same tree."""
@@ -116,7 +130,7 @@ def _stripes(
     for bit, word in zip(bits, _lanes(words, pe.lanes), strict=True):
         step.add_signed(_extended(m, word, is_signed) & bit.replicate(len(word) + 1))
     if is_cut:
-        live = rank.cut({"sum": step.total(m, adder), **flags}, is_cut)
+        live = rank.cut({"sum": adders.total(m, step), **flags}, is_cut)
         step = Columns(len(held))
         step.add_signed(live["sum"])
     else:
@@ -126,13 +140,13 @@ def _stripes(
     step.add_bit(1, Bit(live["negate"]))
     before = named(m, held & ~live["first"].replicate(len(held)), "before")
     step.add_unsigned(before & live["last"].replicate(len(before)))
-    found = step.total(m, adder)
+    found = adders.total(m, step)
     m.d.sync += partial.eq(found[: len(partial)])
     return named(m, Mux(live["last"], found, before), "sum"), live["first"]
 
 
 def _pragmatic(
-    m: Module, pe: PragmaticPE, rank: _Rank, ports: Mapping[str, Value], held: Value, adder: FullAdder
+    m: Module, pe: PragmaticPE, rank: _Rank, ports: Mapping[str, Value], held: Value, adders: Adders
 ) -> tuple[Value, Value]:
     """(what the accumulator takes, the flag of a new sum): the lanes' words, each shifted by its term, in one tree;
     where a second stage shifts their sum, that between two adders."""
@@ -155,8 +169,8 @@ def _pragmatic(
         columns.add_bit(0, Bit(negative))
     if not two_adders:
         columns.add_unsigned(named(m, held & ~first.replicate(len(held)), "before"))
-        return columns.total(m, adder), first
-    live = {"sum": columns.total(m, adder), "first": first, "lowest": lowest}
+        return adders.total(m, columns), first
+    live = {"sum": adders.total(m, columns), "first": first, "lowest": lowest}
     live = rank.cut({name: value for name, value in live.items() if len(value)}, pe.pipeline_depth > 1)
     total = live["sum"]
     if "lowest" in live:
@@ -165,7 +179,7 @@ def _pragmatic(
     last = Columns(len(held))
     last.add_signed(total)
     last.add_unsigned(named(m, held & ~live["first"].replicate(len(held)), "before"))
-    return last.total(m, adder), live["first"]
+    return adders.total(m, last), live["first"]
 
 
 def _shift_signed(m: Module, value: Value, amount: Value, width: int) -> Value:
@@ -175,7 +189,7 @@ def _shift_signed(m: Module, value: Value, amount: Value, width: int) -> Value:
 
 
 def _bitvert(
-    m: Module, unit: SerialUnit, rank: _Rank, ports: Mapping[str, Value], held: Value, adder: FullAdder
+    m: Module, unit: SerialUnit, rank: _Rank, ports: Mapping[str, Value], held: Value, adders: Adders
 ) -> tuple[Value, Value]:
     """(what the accumulator takes, the flag of a new sum). The sums of activations stay in the edge's registers for the
     whole step."""
@@ -186,7 +200,7 @@ def _bitvert(
     groups = [slice(low, low + pe.sub_group) for low in range(0, pe.lanes, pe.sub_group)]
     for number, lanes in enumerate(groups):
         bits = column[lanes]
-        live[f"inverted{number}"] = named(m, _more_ones(m, bits, adder), "inverted")
+        live[f"inverted{number}"] = named(m, _more_ones(m, bits, adders), "inverted")
         live[f"ones{number}"] = named(m, bits ^ live[f"inverted{number}"].replicate(len(bits)), "ones")
     takes = [_scheduled(m, live.pop(f"ones{number}")) for number in range(len(groups))]
     live |= {f"takes{number}": named(m, Cat(*each), "takes") for number, each in enumerate(takes)}
@@ -210,7 +224,7 @@ def _bitvert(
         whole = (whole & inverted.replicate(len(whole))) ^ negate.replicate(len(whole))
         columns.add_signed(named(m, whole, "complement"))
         columns.add_bit(0, Bit(negate))
-    live |= {"sum": columns.total(m, adder), "total": _extended(m, ports["total"], is_signed)}
+    live |= {"sum": adders.total(m, columns), "total": _extended(m, ports["total"], is_signed)}
     live = rank.cut(live, "tree" in cuts)
 
     step = Columns(len(held))
@@ -218,15 +232,15 @@ def _bitvert(
     step.add_signed(shifted)
     _add_constant(m, step, live)
     step.add_unsigned(named(m, held & ~live["first"].replicate(len(held)), "before"))
-    return step.total(m, adder), live["first"]
+    return adders.total(m, step), live["first"]
 
 
-def _more_ones(m: Module, bits: Value, adder: FullAdder) -> Value:
+def _more_ones(m: Module, bits: Value, adders: Adders) -> Value:
     """More than half of the bits are ones."""
     columns = Columns(ceil_log2(len(bits)) + 1)
     for bit in bits:
         columns.add_bit(0, Bit(bit))
-    count = columns.total(m, adder)
+    count = adders.total(m, columns)
     return count > len(bits) // 2
 
 

@@ -166,7 +166,8 @@ class VectorUnit(Unit):
 
     def event_energy(self, event: str, energy: Mapping[str, Energy]) -> tuple[float, str]:
         if event == "operate":
-            return energy["operate"].total_fj, "a cycle of a * b + c on normal FP32 values"
+            cycle = energy["operate"]
+            return cycle.total_fj, f"a cycle of a * b + c on normal FP32 values: {cycle.split}"
         if event == "scale":
             mean = (energy["scales"].total_fj + energy["sums"].total_fj) / 2
             return mean, "mean of a product of two FP16 scales and of a sum times such a product"
@@ -287,7 +288,8 @@ class OutputAdderUnit(Unit):
 
     def event_energy(self, event: str, energy: Mapping[str, Energy]) -> tuple[float, str]:
         if event == "add":
-            return energy["gaussian"].total_fj, "a cycle with two new sums of 1024 products of INT8's size"
+            cycle = energy["gaussian"]
+            return cycle.total_fj, f"a cycle with two new sums of 1024 products of INT8's size: {cycle.split}"
         raise InputError(f"no energy is measured for event {event!r} of {self.name}")
 
     def specification(self) -> dict[str, object]:
