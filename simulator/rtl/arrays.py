@@ -4,7 +4,7 @@ A module is made of the `simulator.array.Array` that the engines simulate. Nothi
 enter at the edges with the words, travel with them, and decide locally. When words enter is the rule of
 docs/concepts.md, which a test bench applies (run by `simulator.rtl.cosim`); a word that comes too early is lost or
 lands in another sum. The arithmetic of a PE is written with ``*`` and ``+``: multipliers and trees are those of
-`simulator.rtl.modules`, and proven there.
+`simulator.rtl.parts`, and proven there.
 
 Cycles are counted at the registers behind the input ports and in front of the output ports: a word that is at its port
 before an edge is in its PE (or in the first skew register) in the cycle that this edge begins, and a result that leaves

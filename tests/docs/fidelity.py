@@ -49,7 +49,9 @@ def verdict(claim: Claim, value: Value) -> str:
         return "yes"
     if not claim.is_ratio:
         return "in magnitude" if off <= math.log(SAME_SIZE) else "no"
-    return "in direction" if (value > 1) == (claim.theirs > 1) else "no"
+    if (value > 1) != (claim.theirs > 1):
+        return "no"
+    return "in direction" if off <= math.log(SAME_SIZE) else "in direction alone"
 
 
 def verdicts(claim: Claim, ours: Sequence[Value]) -> str:

@@ -24,6 +24,8 @@ def test_every_table_of_the_page_is_what_is_computed() -> None:
         (2.0, 1.7, True, False, "yes"),
         (2.0, 1.1, True, False, "in direction"),
         (2.0, 3.0, True, False, "in direction"),
+        (2.0, 4.1, True, False, "in direction alone"),
+        (0.06, 0.6, True, False, "in direction alone"),
         (2.0, 0.9, True, False, "no"),
         (0.5, 0.1, True, True, "yes"),
         (0.5, 0.7, True, True, "in direction"),

@@ -62,6 +62,7 @@ def test_every_default_unit_is_priced_whole(technology, unit):
 def test_rows_are_of_the_circuits_described_today(technology):
     """The RTL hash that a row names, against the description's; Amaranth of another version may write other RTL."""
     pytest.importorskip("amaranth")
+    pytest.importorskip("pyosys")
     from simulator.rtl.synthesis import rtlil, tools
 
     amaranth, _ = tools().split(", ")
