@@ -14,6 +14,7 @@ import json
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -51,8 +52,8 @@ class Known:
 
 
 _KNOWN = {
-    "asap7sc7p5t": Known("ASAP7 7.5-track RVT", 7, "BSD-3-Clause", Conditions(20.0, 1.0)),
-    "sg13g2_stdcell": Known("IHP SG13G2", 130, "Apache-2.0", Conditions(100.0, 5.0)),
+    ("asap7sc7p5t", "_RVT_"): Known("ASAP7 7.5-track RVT", 7, "BSD-3-Clause", Conditions(20.0, 1.0)),
+    ("sg13g2_stdcell",): Known("IHP SG13G2", 130, "Apache-2.0", Conditions(100.0, 5.0)),
 }
 
 
@@ -99,7 +100,16 @@ class Characteriser:
         self.settings = settings
         self.library: Library = read_library(settings.liberty)
         self.cells = CellSet(self.library, settings.dont_use)
-        self.known = next((known for name, known in _KNOWN.items() if name in self.library.name), None)
+        name = self.library.name
+        self.known = next(
+            (known for words, known in _KNOWN.items() if all(word in name for word in words)), None
+        )
+        if self.known and settings.node_nm not in (None, self.known.node_nm):
+            raise InputError(
+                f"{self.known.technology} is a library of {self.known.node_nm:g} nm",
+                key="--node-nm",
+                value=settings.node_nm,
+            )
         self.conditions = self.known.conditions if self.known else _fan_out_of_four(self.cells)
         self._short_liberty: str | None = None
 
@@ -108,12 +118,16 @@ class Characteriser:
         return self.known.node_nm if self.known else self.settings.node_nm
 
     def all_figures(self, unit: Unit) -> list[Figures]:
-        """Built for the smallest area and, where that misses the clock, for the clock."""
-        relaxed = self.figures(unit)
+        """Built for the smallest area and, where that misses the clock, for the clock. Raises InputError, which names
+        the unit."""
         clock = self.settings.clock_ghz
-        if clock is None or unit.is_part or relaxed.delay_ps * clock <= 1000:
-            return [relaxed]
-        return [relaxed, self.figures(unit, clock)]
+        try:
+            relaxed = self.figures(unit)
+            if clock is None or unit.is_part or relaxed.delay_ps * clock <= 1000:
+                return [relaxed]
+            return [relaxed, self.figures(unit, clock)]
+        except InputError as error:
+            raise error.within(f"unit {unit.name}" if error.file is None else error.file) from None
 
     def figures(self, unit: Unit, target_ghz: float | None = None) -> Figures:
         """Synthesise, prove and measure one unit. Raises InputError: it cannot be synthesised."""
@@ -272,6 +286,13 @@ def _work(units: Sequence[Unit], settings: Settings, jobs: int) -> Iterator[tupl
         running = {pool.submit(_one, unit.name): unit for unit in units}
         for future in as_completed(running):
             yield running[future], future.result()
+    except BrokenProcessPool:
+        raise InputError(
+            "a worker was killed, as one is that runs out of memory; what is done is kept",
+            key="--jobs",
+            value=jobs,
+            allowed="fewer",
+        ) from None
     finally:
         pool.shutdown(cancel_futures=True)
 

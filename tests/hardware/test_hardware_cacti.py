@@ -179,7 +179,9 @@ REAL = os.environ.get("SIMULATOR_CACTI")
 
 def settings_of(row: CostRow) -> Settings:
     temperature = round((row.temperature_c or 0) + 273.15)
-    return Settings(row.node_nm or 0, str(dict(row.params)["cell"]), temperature, ecc="no ECC" not in row.source)
+    return Settings(
+        row.node_nm or 0, str(dict(row.params)["cell"]), temperature, ecc="no ECC" not in row.source
+    )
 
 
 @pytest.mark.skipif(not REAL, reason="SIMULATOR_CACTI names no CACTI binary")

@@ -1,6 +1,8 @@
 """From units to a cost table: synthesis, laws of its figures, the command, and runs that use the table."""
 
 import json
+import os
+import signal
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -160,6 +162,28 @@ def test_two_processes_give_the_same_figures(toy_file):
     units = [unit_of_name(name) for name in ("mac-int2-int8", "mac-int2-int9")]
     settings = Settings((str(toy_file),))
     assert list(characterise(units, settings, jobs=2)) == list(characterise(units, settings))
+
+
+def die(name):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_a_killed_worker_is_said(toy_file, monkeypatch):
+    monkeypatch.setattr("simulator.rtl.characterise._one", die)
+    units = [unit_of_name(name) for name in ("mac-int2-int8", "mac-int2-int9")]
+    with pytest.raises(InputError, match=r"--jobs: a worker was killed.*found 2"):
+        list(characterise(units, Settings((str(toy_file),)), jobs=2))
+
+
+def test_what_fails_names_its_unit(toy_file):
+    settings = Settings((str(toy_file),), time_limit_s=0.01)
+    with pytest.raises(InputError, match=r"unit mac-int2-int8: synthesis took longer than 0.01 s"):
+        list(characterise([unit_of_name("mac-int2-int8")], settings))
+
+
+def test_a_library_has_the_node_that_is_known(sg13g2_files):
+    with pytest.raises(InputError, match=r"--node-nm: IHP SG13G2 is a library of 130 nm .found 7"):
+        Characteriser(Settings(tuple(map(str, sg13g2_files)), node_nm=7))
 
 
 def test_a_run_uses_the_table(tmp_path, toy_file, capsys):
