@@ -1,36 +1,136 @@
-"""The table of what is synthesised in docs/rtl.md.
+"""The tables of docs/rtl.md that say what is synthesised and what it comes to.
 
-`PYTHONPATH=. python tests/docs/hardware_table.py` writes it anew from the shipped accelerators and tables.
+`PYTHONPATH=. python tests/docs/hardware_table.py` writes them anew from the shipped accelerators and tables.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from simulator.arch import Accelerator, accelerator_names, components, load_accelerator
 from simulator.errors import InputError
 from simulator.hardware import load_technology
+from simulator.hardware.cost import PricedComponent
+from simulator.hardware.table import AREA
+from simulator.pe.base import pair_name
 from simulator.pe.elements import element_format
 from simulator.pe.protocol import Pair
+from simulator.rtl.units import serial_operands, unit_of_name
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "rtl.md"
-BLOCK = re.compile(r"(?<=<!-- table: synthesised -->\n)(.*?)(?=<!-- end -->)", flags=re.DOTALL)
+BLOCK = re.compile(r"(?<=<!-- table: )(\w+)( -->\n)(.*?)(?=<!-- end -->)", flags=re.DOTALL)
 TECHNOLOGIES = ("asap7", "sg13g2")
 MEMORY = ("sram", "dram")
 """Kinds of components that no cell library has."""
+CLOCK_GHZ = 1.0
+"""Of ASAP7's units that were built for a clock."""
+BESIDE_THE_ARRAY = {
+    "rescale-int32-z8x8-s11-cut10": ("rescale", "scale_product", "correct"),
+    "vector-fp32-int32-cut8": ("operate", "scale", "correct"),
+    "output_adder-fp32-cut4": ("add",),
+    "output_adder-int32": ("add",),
+    "decode-two_level-uint4+int4+int8-int8-s8": ("decode uint4 zero scaled",),
+    "decode-shift_cast-fp6_e3m2+fp16-fp16": ("decode fp6_e3m2",),
+    "decode-figna-fp16-g3": ("decode fp16",),
+    "decode-dequantize-int4+int8+fp16-fp16-s11-cut3": ("decode int4 scaled",),
+}
+"""Unit -> the events that are shown."""
+BITMOD = (
+    "mac-fp16-fp32-cut1",
+    "bitmod-l4-guard3-fp32",
+    "bitmod-l4-guard3-fp32-stages4",
+    "bitmod_dequantizer-scale8-fp32",
+    "bitmod_encoder-l4",
+    "bitmod_group_adder-scale8-tile8-fp32-cut4-double",
+)
+_STRIPES = "stripes8-int8xint8+int7+int6+int5+int4+int3+int2+uint8-int32-double"
+_PRAGMATIC = "pragmatic8-int8xint8+uint8-weights-b5-int32-double"
+_BITVERT = (
+    "bitvert16-int8+bbs_avg2+bbs_avg3+bbs_avg4+bbs_zp2+bbs_zp3+bbs_zp4xint8+uint8-sub8-int32-cut2-double"
+)
+SERIAL = [
+    (_STRIPES, "int8 x int8"),
+    (_PRAGMATIC, "int8 x int8"),
+    (_BITVERT, "int8 x int8"),
+    (_BITVERT, "bbs_avg2 x int8"),
+    (_BITVERT, "bbs_zp4 x int8"),
+]
+PARALLEL = "mac-int8-int32-double"
 HEAD = ["accelerator", "synthesised", "sum of synthesised parts", *(f"{name}, GHz" for name in TECHNOLOGIES)]
 
 
-def table() -> str:
-    """Markdown: a row an accelerator; the highest clock is that of its slowest synthesised unit."""
-    rows = [HEAD, ["---"] * len(HEAD)]
+def markdown(rows: Sequence[Sequence[str]]) -> str:
+    """A table whose first row is the head."""
+    return "".join(f"| {' | '.join(row)} |\n" for row in (rows[0], ["---"] * len(rows[0]), *rows[1:]))
+
+
+def synthesised() -> str:
+    """A row an accelerator; the highest clock is that of its slowest synthesised unit."""
+    rows = [HEAD]
     for name in accelerator_names():
         machine = load_accelerator(name)
         whole, parts = sorted_out(machine, TECHNOLOGIES[0])
         clocks = [highest_clock(machine, technology) for technology in TECHNOLOGIES]
         rows.append([f"`{name}`", ", ".join(whole), ", ".join(parts), *clocks])
-    return "".join(f"| {' | '.join(row)} |\n" for row in rows)
+    return markdown(rows)
+
+
+def beside_the_array() -> str:
+    """Area, period and energies of units in ASAP7, as they are priced at `CLOCK_GHZ`."""
+    rows = [["unit", "area", "period", "event"]]
+    for name, events in BESIDE_THE_ARRAY.items():
+        priced = _priced(name, CLOCK_GHZ)
+        energies = ", ".join(f"`{event}` {priced.energy_pj[event]:.3g} pJ" for event in events)
+        rows.append([f"`{name}`", _area(priced), f"{priced.delay_ps:.0f} ps", energies])
+    return markdown(rows)
+
+
+def bitmod() -> str:
+    """Units of BitMoD beside an FP16 MAC: area of the smallest, period of the smallest and as built for `CLOCK_GHZ`."""
+    rows = [["unit", "area", "period", f"period, built for {CLOCK_GHZ:g} GHz"]]
+    for name in BITMOD:
+        small, built = _priced(name, None), _priced(name, 1e9)
+        rows.append([f"`{name}`", _area(small), f"{small.delay_ps:.0f} ps", f"{built.delay_ps:.0f} ps"])
+    return markdown(rows)
+
+
+def serial() -> str:
+    """Area for a product a cycle, and energy of a product, over those of a bit-parallel MAC, on the Gaussian codes of
+    the units' streams; smallest units of ASAP7."""
+    mac = _priced(PARALLEL, None)
+    product_pj = sum(energy for event, energy in mac.energy_pj.items() if event.startswith(("mac", "step")))
+    rows = [["PE", "formats", "period", "area", "energy"]]
+    for name, pair in SERIAL:
+        pe = unit_of_name(name).pe
+        priced = _priced(name, None)
+        formats = next(each for each in unit_of_name(name).pairs if pair_name(each) == pair)
+        stream = serial_operands.pe_cycles(pe, formats, "gaussian", 1536, 0)
+        steps, terms = stream.loads.mean(), stream.terms.mean()
+        cycle_pj = priced.energy_pj[f"cycle {pair}"] + priced.energy_pj[f"step {pair}"] * steps
+        cycle_pj += priced.energy_pj.get(f"term {pair}", 0.0) * terms
+        products = pe.lanes * steps
+        over = priced.area_um2 / products / mac.area_um2, cycle_pj / products / product_pj
+        rows.append([pe.family, pair, f"{priced.delay_ps:.0f} ps", *(f"{ratio:.2f}" for ratio in over)])
+    return markdown(rows)
+
+
+def _priced(name: str, clock_ghz: float | None) -> PricedComponent:
+    return load_technology(TECHNOLOGIES[0]).price(unit_of_name(name).components()[0], clock_ghz)
+
+
+def _area(priced: PricedComponent) -> str:
+    """With the registers, which the row tells."""
+    (area,) = (used.constant for used in priced.constants if used.constant.quantity == AREA)
+    registers = re.search(r"registers ([\d.]+) um2", area.source)
+    assert registers is not None
+    return f"{area.value:.4g} um2, registers {float(registers[1]):.3g}"
+
+
+TABLES: dict[str, Callable[[], str]] = {
+    made.__name__: made for made in (beside_the_array, synthesised, serial, bitmod)
+}
 
 
 def sorted_out(machine: Accelerator, technology: str) -> tuple[list[str], list[str]]:
@@ -64,9 +164,9 @@ def pairs_of(machine: Accelerator) -> list[Pair]:
 
 def main() -> None:
     text = PAGE.read_text(encoding="utf-8")
-    if BLOCK.search(text) is None:
-        raise InputError("has no block for the table", file=PAGE)
-    PAGE.write_text(BLOCK.sub(lambda _: table(), text), encoding="utf-8")
+    if [found[0] for found in BLOCK.findall(text)] != list(TABLES):
+        raise InputError("must have these blocks, in this order", file=PAGE, allowed=", ".join(TABLES))
+    PAGE.write_text(BLOCK.sub(lambda found: found[1] + found[2] + TABLES[found[1]](), text), encoding="utf-8")
 
 
 if __name__ == "__main__":
