@@ -1,5 +1,6 @@
-"""Units run in Amaranth's own simulator, with the kinds of full adders that libraries have."""
+"""Units and circuits run in Amaranth's own simulator, with the kinds of full adders that libraries have."""
 
+from amaranth.hdl import Module, Signal
 from amaranth.sim import Simulator
 
 from simulator.rtl.cells import FullAdder
@@ -30,3 +31,24 @@ def in_amaranth(unit, ports, adder=None, fast=False):
     simulator.add_testbench(bench)
     simulator.run()
     return unit.read(seen)[unit.latency :]
+
+
+def combinational(build, inputs, rows):
+    """Outputs of a combinational circuit for rows of input values."""
+    module = Module()
+    signals = [Signal(width) for width in inputs]
+    value = build(module, *signals)
+    out = Signal(len(value))
+    module.d.comb += out.eq(value)
+    results = []
+
+    async def bench(context):
+        for row in rows:
+            for signal, number in zip(signals, row, strict=True):
+                context.set(signal, int(number))
+            results.append(context.get(out))
+
+    simulator = Simulator(module)
+    simulator.add_testbench(bench)
+    simulator.run()
+    return results

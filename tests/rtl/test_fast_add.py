@@ -7,9 +7,8 @@ import pytest
 
 pytest.importorskip("amaranth")
 
-from amaranth.hdl import C, Cat, Module, Signal
-from amaranth.sim import Simulator
-from hardware_runs import INVERTING, in_amaranth
+from amaranth.hdl import C, Cat
+from hardware_runs import INVERTING, combinational, in_amaranth
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -26,27 +25,6 @@ from simulator.rtl.units.dot_function import expected_sums, sums_of_codes
 from simulator.rtl.units.dot_operands import operands
 
 pytestmark = pytest.mark.rtl
-
-
-def combinational(build, inputs, rows):
-    """Outputs of a combinational circuit for rows of input values."""
-    module = Module()
-    signals = [Signal(width) for width in inputs]
-    value = build(module, *signals)
-    out = Signal(len(value))
-    module.d.comb += out.eq(value)
-    results = []
-
-    async def bench(context):
-        for row in rows:
-            for signal, number in zip(signals, row, strict=True):
-                context.set(signal, int(number))
-            results.append(context.get(out))
-
-    simulator = Simulator(module)
-    simulator.add_testbench(bench)
-    simulator.run()
-    return results
 
 
 @st.composite

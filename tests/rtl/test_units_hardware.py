@@ -5,9 +5,7 @@ import pytest
 
 pytest.importorskip("amaranth")
 
-from amaranth.hdl import Module, Signal
-from amaranth.sim import Simulator
-from hardware_runs import ADDERS, INVERTING, in_amaranth
+from hardware_runs import ADDERS, INVERTING, combinational, in_amaranth
 
 from simulator.errors import InputError
 from simulator.rtl.fused_add import fused_add
@@ -27,27 +25,6 @@ def simulated(unit, stream, adder=None, pair=None):
 
 def expected(unit, stream, pair=None):
     return expected_sums(unit, [(stream, pair or unit.pairs[0])])[: -unit.latency]
-
-
-def combinational(build, inputs, rows):
-    """Outputs of a combinational circuit for rows of input values."""
-    module = Module()
-    signals = [Signal(width) for width in inputs]
-    value = build(module, *signals)
-    out = Signal(len(value))
-    module.d.comb += out.eq(value)
-    results = []
-
-    async def bench(context):
-        for row in rows:
-            for signal, number in zip(signals, row, strict=True):
-                context.set(signal, int(number))
-            results.append(context.get(out))
-
-    simulator = Simulator(module)
-    simulator.add_testbench(bench)
-    simulator.run()
-    return results
 
 
 UNITS = [
