@@ -12,6 +12,7 @@ from simulator.array import DATAFLOWS, Array, Dataflow
 from simulator.config import validate
 from simulator.errors import InputError
 from simulator.formats import Format, get_format
+from simulator.hardware import DEFAULT_TECHNOLOGY
 from simulator.pe import family_names, pe_model
 from simulator.pe.elements import element_format, significand_bits
 from simulator.pe.protocol import ProcessingElement, Side
@@ -200,7 +201,7 @@ class Accelerator(Section):
     source: str = ""
     """Paper, section or product that it models."""
     clock_ghz: Annotated[float, Field(ge=1e-3, le=100)]
-    technology: str | dict[str, Any] = "published_45nm"
+    technology: str | dict[str, Any] = DEFAULT_TECHNOLOGY
     """A cost table by name or path (`simulator.hardware`)."""
     array: ArraySection
     pe: Any

@@ -37,7 +37,7 @@ from simulator.hardware.table import (
 )
 
 _ROOM = Path(__file__).parent
-DEFAULT_TECHNOLOGY = "published_45nm"
+DEFAULT_TECHNOLOGY = "asap7"
 
 
 class Base(NamedTuple):
