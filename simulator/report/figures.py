@@ -77,7 +77,8 @@ def equal_area_figure(table: pd.DataFrame) -> Figure:
             ratios = rows[quantity] / rows[quantity][machines[0]]
             at = [machines.index(machine) + (place + 0.5) * height - 0.4 for machine in ratios.index]
             bars = axes.barh(at, ratios, height, color=f"C{place}", label=technology)
-            axes.bar_label(bars, fmt="%.2f", padding=2, fontsize=7)
+            behind = {"facecolor": "white", "edgecolor": "none", "pad": 0.4}
+            axes.bar_label(bars, fmt="%.2f", padding=2, fontsize=7, bbox=behind)
         axes.axvline(1, color="black", linewidth=0.8)
         axes.set(title=f"{phase}: {what}", xlabel=f"{what} / {what} of {machines[0]}")
         axes.margins(x=0.18)

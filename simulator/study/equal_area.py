@@ -3,8 +3,9 @@
 What counts is everything that an array needs to multiply in its formats: PEs with their operand and accumulator
 registers, decoders and encoders at the edge, skew registers, adders of partial sums, the rescale unit. Buffers, the
 vector unit and DRAM are not counted, because they are held fixed. Rows and columns are multiples of four, one at most
-twice the other, and take the largest area within the budget; what they leave of it is reported, and so is on what the
-area rests (`Fit.quality_shares`): of arrays whose shares differ, sums of parts are compared with synthesised units.
+twice the other (the caller may say which), and take the largest area within the budget; what they leave of it is
+reported, and so is on what the area rests (`Fit.quality_shares`): of arrays whose shares differ, sums of parts are
+compared with synthesised units.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from bisect import bisect_right
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 from simulator.arch import Accelerator, components, load_accelerator
 from simulator.errors import InputError
@@ -54,9 +55,14 @@ def array_area_um2(arch: ArchLike, **changes: Any) -> float:
     return sum(area for _, area in _counted(accelerator, load_technology(accelerator.technology)))
 
 
-def fit(arch: ArchLike, budget_um2: float, **changes: Any) -> Fit:
-    """The largest array of a kind within the budget; its rows and columns in ``arch`` count for nothing. ``changes``:
-    dotted keys of the accelerator. Raises InputError: the smallest array does not fit, or all that are tried do."""
+def fit(
+    arch: ArchLike, budget_um2: float, *, longer: Literal["rows", "cols"] | None = None, **changes: Any
+) -> Fit:
+    """The largest array of a kind within the budget; its rows and columns in ``arch`` count for nothing. ``longer``: of
+    which there are at least as many as of the other. ``changes``: dotted keys of the accelerator. Raises InputError:
+    the smallest array does not fit, or all that are tried do."""
+    if longer not in (None, "rows", "cols"):
+        raise InputError("no side of an array", key="longer", value=longer, allowed="rows, cols, or None")
     if not 0 < budget_um2 < math.inf:
         raise InputError("not an area", key="budget_um2", value=budget_um2, allowed="um2, above zero")
     accelerator = load_accelerator(arch, changes)
@@ -75,16 +81,17 @@ def fit(arch: ArchLike, budget_um2: float, **changes: Any) -> Fit:
         )
     largest = (0.0, 0, 0)
     for rows in range(STEP, LONGEST_SIDE + 1, STEP):
-        widths = range(ceil_div(rows, 2 * STEP) * STEP, 2 * rows + 1, STEP)
+        least = rows if longer == "cols" else ceil_div(rows, 2 * STEP) * STEP
+        widths = range(least, (rows if longer == "rows" else 2 * rows) + 1, STEP)
         fitting = bisect_right(widths, budget_um2, key=partial(area, rows))
         if not fitting:
             break
         largest = max(largest, (area(rows, widths[fitting - 1]), rows, widths[fitting - 1]))
     used, rows, cols = largest
     if not rows:
-        least = area(STEP, STEP)
+        smallest = area(STEP, STEP)
         raise InputError(
-            f"the smallest array of {accelerator.name} takes {least:.6g} um2",
+            f"the smallest array of {accelerator.name} takes {smallest:.6g} um2",
             key="budget_um2",
             value=budget_um2,
         )

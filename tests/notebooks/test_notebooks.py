@@ -1,6 +1,7 @@
 """Notebooks run, and what stands in them is what they give."""
 
 import json
+import re
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 
@@ -37,6 +38,17 @@ def test_a_network_runs_on_every_machine_of_the_notebook():
     assert output_db["LUT W4"] == output_db["W4A8"]  # tables of integer sums lose nothing
     assert output_db["MXINT8"] > output_db["MXFP8"] > output_db["NVFP4"] > output_db["MXFP4"]
     assert output_db["BitMoD FP4"] > output_db["BitMoD FP3"] > output_db["LUT W2"]
+
+
+def test_formats_fill_equal_areas_in_both_libraries():
+    tables = "".join(run_cells(NOTEBOOKS["equal_area"], {"layers": 1})[-2][0]["text"])
+    rows = [re.split(r"\s{2,}", line) for line in tables.splitlines() if "%" in line]
+    assert len(rows) == 2 * 14
+    for of_library in (rows[:14], rows[14:]):
+        assert max(float(row[3].rstrip("%")) for row in of_library) < 10
+        cycles = {row[0]: float(row[6]) for row in of_library}
+        assert cycles["INT4"] < cycles["INT8"] < cycles["FP8"]
+        assert cycles["NVINT4"] < cycles["NVFP4"]
 
 
 @pytest.mark.slow

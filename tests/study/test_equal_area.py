@@ -28,6 +28,21 @@ def test_the_largest_array_within_the_budget_is_found(name):
     assert sum(found.quality_shares.values()) == pytest.approx(1)
 
 
+def test_the_longer_side_is_the_one_that_is_asked_for():
+    budget = 1.3 * array_area_um2("lut_tensor_core", **{"array.rows": 12, "array.cols": 16})
+    sides = []
+    for longer in ("rows", "cols"):
+        found = fit("lut_tensor_core", budget, longer=longer)
+        array = found.accelerator.array
+        sides.append(array.rows >= array.cols if longer == "rows" else array.cols >= array.rows)
+        assert found.area_um2 <= fit("lut_tensor_core", budget).area_um2
+        next_size = {"array.rows": array.rows + 4, "array.cols": array.cols + 4}
+        assert array_area_um2("lut_tensor_core", **next_size) > budget
+    assert sides == [True, True]
+    with pytest.raises(InputError, match="longer: no side of an array"):
+        fit("lut_tensor_core", budget, longer="m")
+
+
 def test_buffers_vector_unit_and_dram_do_not_count():
     report = sim.gemm(16, 16, 16, arch="systolic_ws_16x16")
     areas = report.area_by_component_um2
