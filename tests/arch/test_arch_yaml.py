@@ -144,7 +144,7 @@ def test_paths_of_a_technology_are_beside_the_file_that_names_them(
     folder = tmp_path / "machines"
     folder.mkdir()
     (folder / "mine.yaml").write_text("base: published_45nm\nscale_to_nm: 32\n")
-    (folder / "machine.yaml").write_text(BASE.replace("technology: published_45nm", f"technology: {written}"))
+    (folder / "machine.yaml").write_text(BASE.replace("technology: asap7", f"technology: {written}"))
     monkeypatch.chdir(tmp_path)
     machine = load_accelerator("machines/machine.yaml")
     assert load_technology(machine.technology).node_nm == 32

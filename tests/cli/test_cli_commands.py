@@ -187,7 +187,7 @@ def test_explain_reads_what_run_printed(tmp_path) -> None:
         file.write_text(simulator(*arguments, "--json").out)
         told = simulator("explain", file)
         assert told.code == 0
-        assert "Horowitz" in told.out
+        assert "simulator characterize: ASAP7" in told.out
         assert "\nsources\n" in told.out
 
 

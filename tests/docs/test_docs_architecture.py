@@ -114,6 +114,7 @@ def machine(family: str) -> dict[str, Any]:
     return {
         "name": family,
         "clock_ghz": 1.0,
+        "technology": "published_45nm",
         "array": {"dataflow": "os", "rows": 4, "cols": 4},
         "pe": {"family": family, "weights": ["int4"], "activations": ["int8"]},
         "buffers": {name: {"kib": 4} for name in ("weights", "activations", "outputs")},

@@ -170,7 +170,7 @@ FLOP_UM2, MUX_UM2 = 5.981433, 1.560288
 
 
 def test_a_register_file_is_flops_clock_gates_and_a_multiplexer() -> None:
-    technology = load_technology()
+    technology = load_technology("published_45nm")
     priced = technology.price(Component("fifo", "register_file", {"words": 8, "width_bits": 16}))
     assert priced.area_um2 == pytest.approx(8 * 17 * FLOP_UM2 + 7 * 16 * MUX_UM2)
     assert priced.energy_pj["write"] == pytest.approx(17 * 0.008999495)
