@@ -90,7 +90,7 @@ def _write(
 ) -> None:
     from simulator.hardware.table import table_text
     from simulator.report.files import write_whole
-    from simulator.rtl.characterise import Characteriser, Settings, characterise, remove_partial
+    from simulator.rtl.characterise import Characteriser, Settings, characterise
 
     settings = Settings(liberty, clock_ghz, node_nm, dont_use)
     described = Characteriser(settings)
@@ -103,7 +103,6 @@ def _write(
         ]
         text = table_text(rows)
         write_whole(output, lambda file: file.write(text.encode()))
-        remove_partial(partial)
 
 
 def _listed(specifications: list[dict[str, object]], as_json: bool) -> str:

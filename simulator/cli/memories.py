@@ -44,7 +44,7 @@ def memories(
     jobs: Annotated[int, typer.Option("--jobs", metavar="J", help="Macros at a time.")] = 1,
 ) -> None:
     """Compile SRAM macros with CACTI and write a cost table of them."""
-    from simulator.hardware.cacti import Cacti, Settings, compiled, grid, remove_partial
+    from simulator.hardware.cacti import Cacti, Settings, compiled, grid
     from simulator.hardware.table import table_text
     from simulator.report.files import write_whole
 
@@ -60,4 +60,3 @@ def memories(
         progress = line.callback(0, "memories")
         rows = list(compiled(program, macros, settings, partial, jobs=jobs, progress=progress))
         write_whole(output, lambda file: file.write(table_text(rows).encode()))
-        remove_partial(partial)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import shutil
 import sys
 from collections.abc import Iterator, Sequence
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 
 _READER_GONE = 141
 """128 + SIGPIPE, as for a program that the signal ends."""
+_KEPT = re.compile(r"[0-9a-f]{16}(\.out|\.log)?|.+\.[0-9a-f]{16}\.(json|new)")
+"""Files of a `partial_folder`: of CACTI's macros, of units."""
 
 
 @dataclass(frozen=True)
@@ -76,8 +79,9 @@ def check_target(path: Path) -> None:
 
 @contextlib.contextmanager
 def partial_folder(output: Path) -> Iterator[Path]:
-    """``mine.partial`` beside ``mine.csv``, which keeps what is done until the table is written. Made where it is not
-    there, and gone afterwards where nothing is kept. Raises InputError: it cannot be."""
+    """``mine.partial`` beside ``mine.csv``, which keeps what is done until the table is written: what is kept is gone
+    when the block ends without an error, a file of anybody else's and the folder with it are not. Raises InputError: it
+    cannot be made."""
     folder = output.with_suffix(".partial")
     try:
         folder.mkdir(exist_ok=True)
@@ -85,6 +89,9 @@ def partial_folder(output: Path) -> Iterator[Path]:
         raise InputError(f"cannot keep what is done: {error.strerror}", file=folder) from None
     try:
         yield folder
+        for path in folder.iterdir():
+            if _KEPT.fullmatch(path.name):
+                path.unlink()
     finally:
         with contextlib.suppress(OSError):
             folder.rmdir()

@@ -17,7 +17,6 @@ import csv
 import hashlib
 import io
 import re
-import shutil
 import subprocess
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -336,8 +335,3 @@ def _rows(
             "",
         )
         yield dict(zip(COLUMNS, values, strict=True))
-
-
-def remove_partial(partial: Path) -> None:
-    """Once the table is written."""
-    shutil.rmtree(partial, ignore_errors=True)

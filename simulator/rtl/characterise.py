@@ -8,7 +8,6 @@ area first; where that misses the clock that is asked for, once more for that cl
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import tempfile
@@ -338,14 +337,6 @@ class _Kept:
 def _figures(written: dict[str, Any]) -> Figures:
     energy = {stimulus: Energy(**values) for stimulus, values in written.pop("energy").items()}
     return Figures(**written, energy=energy)
-
-
-def remove_partial(partial: Path) -> None:
-    """Once the table is written. A file of anybody else's stays, and the folder with it."""
-    for path in (*partial.glob("*.json"), *partial.glob("*.new")):
-        path.unlink(missing_ok=True)
-    with contextlib.suppress(OSError):
-        partial.rmdir()
 
 
 def _fan_out_of_four(cells: CellSet) -> Conditions:

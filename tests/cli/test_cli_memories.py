@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import stat
 import sys
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 from cli_runs import refused, simulator
 
+from simulator.cli.output import partial_folder
 from simulator.hardware import Component, load_technology
 
 PROGRAM = Path(__file__).parents[1] / "hardware" / "data" / "cacti_program.py"
@@ -25,6 +27,22 @@ def cacti(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
     return binary
+
+
+def test_a_finished_table_leaves_only_what_is_somebody_elses(tmp_path: Path) -> None:
+    kept = ("0123456789abcdef", "0123456789abcdef.out", "0123456789abcdef.log", "unit.0123456789abcdef.json")
+    with partial_folder(tmp_path / "mine.csv") as folder:
+        for name in (*kept, "notes.txt"):
+            (folder / name).write_text("")
+    assert [path.name for path in folder.iterdir()] == ["notes.txt"]
+    (folder / "notes.txt").unlink()
+    with contextlib.suppress(KeyboardInterrupt), partial_folder(tmp_path / "mine.csv") as folder:
+        (folder / kept[0]).write_text("")
+        raise KeyboardInterrupt
+    assert (folder / kept[0]).exists()
+    with partial_folder(tmp_path / "mine.csv"):
+        pass
+    assert not folder.exists()
 
 
 def test_the_table_prices_memories(cacti: Path) -> None:

@@ -17,7 +17,7 @@ from simulator.cli import main
 from simulator.errors import InputError
 from simulator.hardware.table import read_table, table_text
 from simulator.rtl import synthesis
-from simulator.rtl.characterise import Characteriser, Settings, characterise, prove, remove_partial
+from simulator.rtl.characterise import Characteriser, Settings, characterise, prove
 from simulator.rtl.network import Network
 from simulator.rtl.synthesis import synthesise
 from simulator.rtl.units import unit_of_name
@@ -143,18 +143,6 @@ def test_kept_figures_that_are_damaged_are_made_again(tmp_path, toy_file, kept):
     (path,) = tmp_path.iterdir()
     path.write_text(kept)
     assert list(characterise([unit], settings, tmp_path)) == [(unit, first)]
-
-
-def test_only_what_was_kept_here_is_removed(tmp_path):
-    folder = tmp_path / "mine.partial"
-    folder.mkdir()
-    (folder / "unit.0123.json").write_text("[]")
-    (folder / "notes.txt").write_text("somebody's")
-    remove_partial(folder)
-    assert [path.name for path in folder.iterdir()] == ["notes.txt"]
-    (folder / "notes.txt").unlink()
-    remove_partial(folder)
-    assert not folder.exists()
 
 
 def test_two_processes_give_the_same_figures(toy_file):
