@@ -84,6 +84,26 @@ def test_rows_are_of_the_circuits_described_today(technology):
     assert compared > len(default_units())
 
 
+@pytest.mark.parametrize(("technology", "clock_ghz"), [("asap7", 1.0), ("sg13g2", 0.2)])
+def test_what_misses_the_clock_is_built_for_it_too(technology, clock_ghz):
+    """Not slower and not smaller than built for the area."""
+    found: dict[tuple[str, bool], dict[str, float]] = {}
+    with (TABLES / f"{technology}.csv").open(encoding="utf-8", newline="") as file:
+        for row in csv.DictReader(file):
+            built = "target relaxed" not in row["source"]
+            found.setdefault((row["note"].split(":")[0], built), {})[row["quantity"]] = float(row["value"])
+    misses = [
+        name
+        for (name, built), figures in found.items()
+        if not built and figures.get("delay_ps", 0.0) * clock_ghz > 1000
+    ]
+    assert len(misses) > 50
+    assert {name for name, built in found if built} == set(misses)
+    for name in misses:
+        assert found[name, True]["delay_ps"] <= found[name, False]["delay_ps"]
+        assert found[name, True]["area_um2"] >= found[name, False]["area_um2"]
+
+
 @pytest.mark.parametrize("technology", TECHNOLOGIES)
 def test_areas_keep_their_order(technology):
     def rising(*units):
