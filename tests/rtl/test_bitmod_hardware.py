@@ -166,6 +166,8 @@ def machine(**pe):
             },
             "vector": {"lanes": 4},
             "dram": {"bandwidth_gb_per_s": 8.0, "latency_ns": 5},
+            # Whole columns: the outputs of K tiles would be added behind the array.
+            "mapping": {"tile_k": 48},
         }
     )
 

@@ -115,16 +115,6 @@ def test_a_decoder_is_the_pes(name, events):
         proved(unit, f"corners {event}", 80)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    "unit", [u for u in default_units() if isinstance(u, OURS)], ids=lambda unit: unit.name
-)
-def test_every_unit_equals_its_oracle(unit):
-    for proof in unit.proofs:
-        stream = unit.stream(proof, 150, seed=4)
-        assert in_amaranth(unit, stream.ports, INVERTING) == list(stream.expected())
-
-
 def in_hardware(monkeypatch: pytest.MonkeyPatch, unit: RescaleUnit) -> list[int]:
     """Makes the engine's rescale arithmetic the unit's; returns the list of how many sums it took each time."""
     zeros: dict[str, Any] = {}

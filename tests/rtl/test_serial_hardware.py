@@ -322,11 +322,11 @@ def test_second_accumulators_keep_sums_while_the_next_fold_streams(name):
 
 
 LARGE = {
-    "stripes": Case("stripes", 4, 4, m=9, k=70, n=10, codes="extreme"),
-    "pragmatic": Case("pragmatic", 8, 4, m=9, k=70, n=17),
-    "pragmatic, as in its paper": Case("pragmatic", 4, 4, m=9, k=70, n=9, pe=(*PAPER[:2], ("lanes", 16))),
-    "bitvert": Case("bitvert", 4, 2, m=5, k=100, n=9, weights="bbs_avg2_g32"),
-    "bitvert, constants": Case("bitvert", 4, 2, m=5, k=100, n=9, weights="bbs_zp4_g32", codes="extreme"),
+    "stripes": Case("stripes", 4, 4, m=6, k=36, n=5, codes="extreme"),
+    "pragmatic": Case("pragmatic", 4, 4, m=5, k=36, n=6),
+    "pragmatic, as in its paper": Case("pragmatic", 4, 2, m=3, k=36, n=5, pe=(*PAPER[:2], ("lanes", 16))),
+    "bitvert": Case("bitvert", 4, 2, m=3, k=68, n=5, weights="bbs_avg2_g32"),
+    "bitvert, constants": Case("bitvert", 4, 2, m=3, k=68, n=5, weights="bbs_zp4_g32", codes="extreme"),
 }
 
 
