@@ -77,6 +77,8 @@ def test_rows_are_of_the_circuits_described_today(technology):
         if amaranth not in named[1]:
             pytest.skip(f"the table was made with another version than {amaranth}")
         name, fast = row["note"].split(":")[0], "target relaxed" not in named
+        if (name, fast) in described:
+            continue
         source = rtlil(unit_of_name(name).module(FULL_ADDERS[technology], fast=fast))
         described[name, fast] = hashlib.sha256(source.encode()).hexdigest()
         written = re.search(r"RTL ([0-9a-f]{12});", row["source"])
