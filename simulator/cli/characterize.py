@@ -66,7 +66,7 @@ def characterize(
         raise InputError("only with --list", key="--json")
     for key, value in (("--clock-ghz", clock_ghz), ("--node-nm", node_nm)):
         if value is not None and not 0 < value < 1e6:
-            raise InputError("must be above zero", key=key, value=value)
+            raise InputError("must be above zero and below a million", key=key, value=value)
     if jobs < 1:
         raise InputError("must be at least 1", key="--jobs", value=jobs)
     if not liberty:

@@ -31,26 +31,10 @@ from simulator.rtl.network import (
     state_fj,
     transition_fj,
 )
+from simulator.rtl.unit import Energy
 
 _TICKS_PER_PS = 4
 _NEVER = -1
-
-
-@dataclass(frozen=True)
-class Activity:
-    """Mean energies of one cycle, in fJ, and what left the output ports."""
-
-    combinational_fj: float
-    combinational_timed_fj: float
-    register_fj: float
-    clock_fj: float
-    outputs: Mapping[str, Bits]
-    """{port: (cycles, bits)}, settled values of each cycle."""
-
-    @property
-    def total_fj(self) -> float:
-        """With timed gates."""
-        return self.combinational_timed_fj + self.register_fj + self.clock_fj
 
 
 @dataclass(frozen=True)
@@ -91,8 +75,9 @@ class _Arrays:
 
 def simulate(
     network: Network, stimulus: Mapping[str, Bits], *, skip: int = 4, timed: bool = True
-) -> Activity:
-    """Energies on ``stimulus`` {input port: (cycles, bits)}; flops and inputs are zero before.
+) -> tuple[Energy, dict[str, Bits]]:
+    """Energy of a mean cycle on ``stimulus`` {input port: (cycles, bits)}, and the output ports' settled values of each
+    cycle, {port: (cycles, bits)}; flops and inputs are zero before.
 
     Inputs change behind the clock edge that begins their cycle, so the next edge takes them.
 
@@ -120,7 +105,7 @@ def simulate(
     free_fj, late_fj, register_fj, clock_fj = (
         float(spent / counted) for spent in (free[0], late[0], late[1], late[2])
     )
-    return Activity(free_fj, late_fj, register_fj, clock_fj, outputs)
+    return Energy(free_fj, late_fj, register_fj, clock_fj), outputs
 
 
 @lru_cache(maxsize=1)

@@ -87,24 +87,29 @@ class Columns:
         self.add_bit(weight, Bit(signal, inverted=True))
         self.constant -= 1 << weight
 
-    def total(self, m: Module, adder: FullAdder, *, fast: bool = False) -> Value:
-        """The sum, (width,). ``fast``: the last two rows by `simulator.rtl.prefix`."""
-        from simulator.rtl import prefix
-
+    def rows(self, m: Module, adder: FullAdder) -> list[Value]:
+        """One or two rows, each (width,), whose sum is the columns', modulo 2**width. Registers behind them hold two
+        words where those before the tree hold one for each lane."""
         columns = [list(column) for column in self.bits]
         for weight in range(self.width):
             if self.constant >> weight & 1:
                 columns[weight].append(Bit(None))
         for height in _heights(max(map(len, columns), default=0)):
             columns = _reduce(m, columns, height, adder)
-        rows = [
+        return [
             Cat(*(column[row].seen() if row < len(column) else C(0, 1) for column in columns))
-            for row in (0, 1)
+            for row in range(2 if any(len(column) > 1 for column in columns) else 1)
         ]
-        if fast and any(len(column) > 1 for column in columns):
+
+    def total(self, m: Module, adder: FullAdder, *, fast: bool = False) -> Value:
+        """The sum, (width,). ``fast``: the last two rows by `simulator.rtl.prefix`."""
+        from simulator.rtl import prefix
+
+        rows = self.rows(m, adder)
+        if fast and len(rows) > 1:
             return prefix.add(m, *rows)[: self.width]
         total = Signal(self.width)
-        m.d.comb += total.eq(rows[0] + rows[1] if any(len(column) > 1 for column in columns) else rows[0])
+        m.d.comb += total.eq(rows[0] + rows[1] if len(rows) > 1 else rows[0])
         return total
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +20,7 @@ from simulator.rtl.cells import FullAdder
 
 Bits = npt.NDArray[np.uint8]
 Codes = npt.NDArray[np.int64]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,18 @@ class Energy:
             f"gates {self.combinational_timed_fj:.4g} fJ ({self.combinational_glitch_free_fj:.4g} without glitches), "
             f"registers {self.register_fj:.4g}, clock pins {self.clock_fj:.4g}"
         )
+
+
+def on_other_operands(measured: Mapping[str, T], figure: Callable[[T], float], of: str = "") -> str:
+    """For a note: what a row's figure, which is of Gaussian operands, is on the others that there are streams of.
+    ``measured``: by stimulus; ``of``: what follows the kind in its name."""
+    others = {"uniform": "uniform ones", "model": "those of MiniLM"}
+    found = [
+        f"{words}: {figure(measured[kind + of]):.4g} fJ"
+        for kind, words in others.items()
+        if kind + of in measured
+    ]
+    return f" ({', '.join(found)})" if found else ""
 
 
 @dataclass(frozen=True)

@@ -42,4 +42,5 @@ def test_simulating_the_gates_of_a_mac(benchmark, worker, timed):
     network = Network(netlist, worker.cells, worker.conditions)
     ports = UNIT.stream("gaussian", 500).ports
     simulate(network, ports, timed=timed)
-    assert benchmark(simulate, network, ports, timed=timed).clock_fj > 0
+    energy, _ = benchmark(simulate, network, ports, timed=timed)
+    assert energy.clock_fj > 0

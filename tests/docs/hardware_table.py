@@ -13,7 +13,7 @@ from simulator.arch import Accelerator, accelerator_names, components, load_acce
 from simulator.errors import InputError
 from simulator.hardware import load_technology
 from simulator.hardware.cost import PricedComponent
-from simulator.hardware.table import AREA
+from simulator.hardware.table import AREA, ENERGY
 from simulator.pe.base import pair_name
 from simulator.pe.elements import element_format
 from simulator.pe.protocol import Pair
@@ -58,6 +58,23 @@ SERIAL = [
     (_BITVERT, "bbs_zp4 x int8"),
 ]
 PARALLEL = "mac-int8-int32-double"
+OPERANDS = (
+    "mac-int8-int32",
+    "mac-int4-int32",
+    "mac-fp8_e4m3-fixed42",
+    "mac-fp8_e4m3-fp32-cut1",
+    "mac-fp16-fp32-cut1",
+    "dot32-int8-e8m0-fp32-cut2",
+    "dot32-fp8_e4m3-al22-e8m0-fp32-cut3",
+    "dot32-fp4_e2m1-fix-e8m0-fp32-cut3",
+    "dot16-fp4_e2m1-fix-fp8_e4m3-fp32-cut2",
+    "dot16-int4-fp8_e4m3-fp32-cut2",
+    "mixpe-int4xint8-int32-double",
+    "bitmod-l4-guard3-fp32",
+    "lut-int2xint8-l4-mu4-int32",
+)
+KINDS = {"uniform": "uniform ones", "MiniLM": "those of MiniLM"}
+"""Head of a column -> what notes call such operands."""
 HEAD = ["accelerator", "synthesised", "sum of synthesised parts", *(f"{name}, GHz" for name in TECHNOLOGIES)]
 
 
@@ -116,6 +133,42 @@ def serial() -> str:
     return markdown(rows)
 
 
+def on_operands() -> str:
+    """Energy of a step on Gaussian operands, and on others in parts of it; of the first pair of formats, smallest
+    units."""
+    heads = (f"{library}: {head}" for library in TECHNOLOGIES for head in ("Gaussian", *KINDS))
+    rows = [["unit", *heads]]
+    for name in OPERANDS:
+        row = [f"`{name}`"]
+        for technology in TECHNOLOGIES:
+            found = energies_of_a_step(technology, name)
+            row.append(f"{found['Gaussian']:.3g} pJ")
+            row += [f"{found[kind] / found['Gaussian']:.2f}" if kind in found else "" for kind in KINDS]
+        rows.append(row)
+    return markdown(rows)
+
+
+def energies_of_a_step(technology: str, name: str) -> dict[str, float]:
+    """pJ of a step of all lanes, by kind of operands."""
+    unit = unit_of_name(name)
+    priced = load_technology(technology).price(unit.components()[0], None)
+    said = {
+        used.constant.event: used.constant for used in priced.constants if used.constant.quantity == ENERGY
+    }
+    pair = next(event for event in said if event.startswith("step ")).removeprefix("step ")
+    events = {f"mac {pair}": unit.lanes, f"step {pair}": 1}
+    totals: dict[str, float] = {}
+    for event, times in events.items():
+        if event not in said:
+            continue
+        figures = {"Gaussian": said[event].value}
+        for kind, words in KINDS.items():
+            other = re.search(rf"{words}: ([\d.e+]+) fJ", said[event].source)
+            figures |= {kind: float(other[1]) / 1000} if other else {}
+        totals = {kind: totals.get(kind, 0.0) + times * value for kind, value in figures.items()}
+    return totals
+
+
 def _priced(name: str, clock_ghz: float | None) -> PricedComponent:
     return load_technology(TECHNOLOGIES[0]).price(unit_of_name(name).components()[0], clock_ghz)
 
@@ -129,7 +182,7 @@ def _area(priced: PricedComponent) -> str:
 
 
 TABLES: dict[str, Callable[[], str]] = {
-    made.__name__: made for made in (beside_the_array, synthesised, serial, bitmod)
+    made.__name__: made for made in (beside_the_array, synthesised, on_operands, serial, bitmod)
 }
 
 

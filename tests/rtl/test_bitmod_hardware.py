@@ -20,6 +20,7 @@ from simulator.mapping import plan_gemm
 from simulator.pe.bitmod_terms import cycles_of
 from simulator.pe.elements import element_format
 from simulator.rtl.characterise import Characteriser, Settings
+from simulator.rtl.units import unit_of_name
 from simulator.rtl.units.bitmod import (
     DEFAULT,
     ELEMENTS,
@@ -27,7 +28,6 @@ from simulator.rtl.units.bitmod import (
     DequantizerUnit,
     EncoderUnit,
     GroupAdderUnit,
-    unit_of_name,
 )
 from simulator.rtl.units.bitmod_operands import digits_of, weight_steps
 from simulator.rtl.units.dot_function import sums_of_codes
@@ -315,7 +315,7 @@ def test_names_say_everything():
         ("bitmod", "not the name of a unit"),
         ("bitmod-l4-guard3-int32", "floating-point accumulators"),
         ("bitmod-l99-guard3-fp32", "64"),
-        ("bitmod-l4-guard3-fp32-stages3", "not the name of a unit"),
+        ("bitmod-l4-guard3-fp32-stages3", "not how the unit is called"),
         ("bitmod_dequantizer-scale99-fp32", "16"),
         ("bitmod_group_adder-scale8-tile8-fp32-cut6", "0 to 5"),
     ],

@@ -18,7 +18,8 @@ from simulator.hardware.table import table_text
 from simulator.mapping import plan_gemm
 from simulator.rtl.characterise import Characteriser, Settings
 from simulator.rtl.unit import Stream, port_bits
-from simulator.rtl.units.mixpe import DEFAULT, unit_of_name
+from simulator.rtl.units import unit_of_name
+from simulator.rtl.units.mixpe import DEFAULT
 from simulator.workload import gemm_workload
 
 pytestmark = pytest.mark.rtl

@@ -17,6 +17,7 @@ class Family:
     words: tuple[str, ...]
     """What stands before the first hyphen; of ``dot`` a number follows."""
     unit_of_name: Callable[[str], Unit]
+    """What has the name, or may have meant to: the unit knows how it is called."""
     default: str
     """Names of the units that tables hold unless others are asked for."""
 
@@ -40,7 +41,10 @@ def unit_of_name(name: str) -> Unit:
     word = name.partition("-")[0].rstrip("0123456789")
     for family in FAMILIES:
         if word in family.words:
-            return family.unit_of_name(name)
+            unit = family.unit_of_name(name)
+            if unit.name != name:
+                raise InputError("not how the unit is called", key="--unit", value=name, allowed=unit.name)
+            return unit
     words = (word for family in FAMILIES for word in family.words)
     raise InputError("begins like no unit", key="--unit", value=name, allowed=nearest(word, words))
 

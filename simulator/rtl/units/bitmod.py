@@ -23,7 +23,7 @@ from simulator.pe.arithmetic import FP16
 from simulator.pe.bitmod_terms import cycles_of
 from simulator.pe.elements import element_format
 from simulator.rtl.cells import FullAdder
-from simulator.rtl.unit import Energy, Stream, Unit
+from simulator.rtl.unit import Energy, Stream, Unit, on_other_operands
 from simulator.rtl.units import bitmod_operands as operands
 from simulator.rtl.units.bitmod_operands import BSIG_BITS, TERM_BITS
 from simulator.rtl.units.dot_function import sums_of_codes
@@ -132,7 +132,7 @@ class BitModUnit(_BitModPart):
 
     @property
     def stimuli(self) -> Sequence[str]:
-        kinds = ("gaussian", "uniform") if self._holds_all else ("gaussian",)
+        kinds = ("gaussian", *(("uniform",) if self._holds_all else ()), "model")
         return (*(f"{kind} {name}" for name in ELEMENTS for kind in kinds), "zero")
 
     @property
@@ -154,12 +154,11 @@ class BitModUnit(_BitModPart):
             return energy["zero"].clock_fj, "clock pins while no operand changes"
         cycles = cycles_of(element_format(name).element)
         gaussian = energy[f"gaussian {name}"]
-        uniform = energy.get(f"uniform {name}")
         without = gaussian.total_fj - gaussian.combinational_timed_fj + gaussian.combinational_glitch_free_fj
         return cycles * gaussian.total_fj, (
             f"{cycles} cycles of {gaussian.total_fj:.4g} fJ with clock and glitches ({without:.4g} fJ without); "
             "Gaussian weights and activations"
-            + (f" (uniform codes: {uniform.total_fj:.4g} fJ)" if uniform else "")
+            + on_other_operands(energy, lambda of: cycles * of.total_fj, f" {name}")
         )
 
     def specification(self) -> dict[str, object]:
@@ -199,7 +198,10 @@ class EncoderUnit(_BitModPart):
 
     @property
     def stimuli(self) -> Sequence[str]:
-        return (*(f"gaussian {name}" for name in ELEMENTS), f"zero {ELEMENTS[0]}")
+        return (
+            *(f"{kind} {name}" for name in ELEMENTS for kind in ("gaussian", "model")),
+            f"zero {ELEMENTS[0]}",
+        )
 
     @property
     def proofs(self) -> Sequence[str]:
@@ -218,6 +220,7 @@ class EncoderUnit(_BitModPart):
         cycles, mean = cycles_of(element_format(name).element), energy[f"gaussian {name}"].total_fj
         return cycles * mean / self.lanes, (
             f"a lane's share of {cycles} cycles of {mean:.4g} fJ, clock included; Gaussian weights"
+            + on_other_operands(energy, lambda of: cycles * of.total_fj / self.lanes, f" {name}")
         )
 
     def specification(self) -> dict[str, object]:
@@ -391,7 +394,7 @@ _FORMS: Mapping[str, Callable[..., Unit]] = {
     r"bitmod-l([1-9]\d?)-guard(\d{1,2})-(\w+)(?:-stages(\d))?": _pe_of,
     r"bitmod_encoder-l([1-9]\d?)": _encoder_of,
     r"bitmod_dequantizer-scale([1-9]\d?)-(\w+)": _dequantizer_of,
-    r"bitmod_group_adder-scale([1-9]\d?)-tile([1-9]\d{0,2})-(\w+)(?:-cut([1-9]))?(-double)?": _group_adder_of,
+    r"bitmod_group_adder-scale([1-9]\d?)-tile([1-9]\d{0,2})-(\w+)(?:-cut([1-9]\d?))?(-double)?": _group_adder_of,
 }
 FORM = (
     "bitmod-l<lanes>-guard<bits>-<accumulator>[-stages4], bitmod_encoder-l<lanes>, "
@@ -412,8 +415,7 @@ def unit_of_name(name: str) -> Unit:
             unit.components()
         except ValueError as error:
             raise refused(error, name) from None
-        if unit.name == name:
-            return unit
+        return unit
     raise InputError("not the name of a unit", key="--unit", value=name, allowed=FORM)
 
 

@@ -4,6 +4,7 @@
               `simulator.rtl.units.dot_operands`, like the activations; sums with a normal distribution, and the scales
               that the quantizer gave to groups of normal weights.
 ``uniform``   every code of a weight, special values included, every finite activation, every scale equally likely.
+``model``     operands of a network (`simulator.rtl.units.model_operands`), weights in groups of 128.
 ``corners``   zeros of both signs, the largest and smallest activations and sums, subnormal ones; uniform weights.
 ``zero``      all operands zero.
 """
@@ -25,7 +26,8 @@ from simulator.pe.bitmod_terms import FIXED_POINT_BITS, SPECIAL_VALUES, cycles_o
 from simulator.pe.elements import element_format
 from simulator.rtl.unit import Codes, Stream, port_bits
 from simulator.rtl.units.dot_function import sums_of_codes
-from simulator.rtl.units.dot_operands import element_codes
+from simulator.rtl.units.dot_operands import operand_codes
+from simulator.rtl.units.model_operands import model_values
 
 if TYPE_CHECKING:
     from simulator.rtl.units.bitmod import BitModUnit, DequantizerUnit, EncoderUnit, GroupAdderUnit
@@ -93,12 +95,16 @@ def weight_steps(name: str, kind: str, rng: np.random.Generator, steps: int, lan
     of_group = np.arange(steps) * lanes // GROUP
     groups = int(of_group[-1]) + 1
     if element.kind != "table":
-        codes = element_codes(element, kind, rng, (steps, lanes))
+        codes = operand_codes(element, "weights", kind, rng, (steps, lanes))
         return Steps(format, codes, np.zeros(steps, np.int64))
     if kind == "uniform":
         codes = rng.integers(0, 1 << element.bits, (steps, lanes))
         return Steps(format, codes, rng.integers(0, len(element.tables), groups)[of_group])
-    found = quantize(rng.normal(size=(1, groups * GROUP)).astype(np.float32), f"{name}_g{GROUP}")
+    if kind == "model":
+        values = model_values("weights", (1, groups * GROUP))
+    else:
+        values = rng.normal(size=(1, groups * GROUP)).astype(np.float32)
+    found = quantize(values, f"{name}_g{GROUP}")
     assert found.selectors is not None
     codes = found.codes.reshape(-1)[: steps * lanes].reshape(steps, lanes).astype(np.int64)
     return Steps(format, codes, found.selectors.reshape(-1).astype(np.int64)[of_group])
@@ -106,7 +112,7 @@ def weight_steps(name: str, kind: str, rng: np.random.Generator, steps: int, lan
 
 def _steps(unit: BitModUnit | EncoderUnit, name: str, kind: str, cycles: int, seed: int) -> Steps:
     rng = np.random.default_rng([seed, kind == "uniform", 1])
-    of_weights = "gaussian" if kind == "gaussian" else "uniform"
+    of_weights = kind if kind in ("gaussian", "model") else "uniform"
     count = -(-cycles // cycles_of(element_format(name).element))
     return weight_steps(name, of_weights, rng, count, unit.lanes)
 
@@ -124,7 +130,7 @@ def pe_stream(unit: BitModUnit, kind: str, name: str, cycles: int, seed: int) ->
         if kind == "corners":
             activations = rng.choice(_FP16_CORNERS, shape).astype(np.int64)
         else:
-            activations = element_codes(element_format("fp16").element, kind, rng, shape)
+            activations = operand_codes(element_format("fp16").element, "activations", kind, rng, shape)
         activations = np.repeat(activations, per_step, axis=0)[:cycles]
         digits, bsig = (values[:cycles] for values in steps.terms())
         first = np.arange(cycles) % (-(-GROUP // unit.lanes) * per_step) == 0

@@ -24,7 +24,7 @@ from simulator.pe.base import pair_name
 from simulator.pe.elements import element_format
 from simulator.pe.protocol import Pair, Stationary
 from simulator.rtl.cells import FullAdder
-from simulator.rtl.unit import Energy, Stream, Unit
+from simulator.rtl.unit import Energy, Stream, Unit, on_other_operands
 from simulator.rtl.units.dot_function import expected_sums, sums_of_codes
 from simulator.rtl.units.dot_operands import OFTEN, Operands, operands
 from simulator.rtl.units.dot_words import Word, words
@@ -443,9 +443,9 @@ class DotUnit(Unit):
     @property
     def stimuli(self) -> tuple[str, ...]:
         """Gaussian operands of every pair of formats; of the widest, which stand first, also others."""
-        kinds = ["gaussian", "uniform", "zero"]
+        kinds = ["gaussian", "zero"]
         kinds += ["rescale"] if self.scale else []
-        kinds += ["often"] if self.promote_every else []
+        kinds += ["often"] if self.promote_every else ["uniform", "model"]
         first, *others = self.pairs
         names = [self._stimulus(kind, first) for kind in kinds]
         names += [
@@ -497,13 +497,13 @@ class DotUnit(Unit):
             without = gaussian.combinational_glitch_free_fj / self.lanes
             how = f"gates with glitches, of a lane ({without:.4g} fJ without); Gaussian operands"
             if pair == self.pairs[0]:
-                how += f" (uniform ones: {energy['uniform'].combinational_timed_fj / self.lanes:.4g} fJ)"
+                how += on_other_operands(energy, lambda other: other.combinational_timed_fj / self.lanes)
             return gaussian.combinational_timed_fj / self.lanes, how
         if what == "step":
-            return (
-                gaussian.register_fj + gaussian.clock_fj,
-                f"registers ({gaussian.register_fj:.4g} fJ) and clock pins; Gaussian operands",
-            )
+            how = f"registers ({gaussian.register_fj:.4g} fJ) and clock pins; Gaussian operands"
+            if pair == self.pairs[0]:
+                how += on_other_operands(energy, lambda other: other.register_fj + other.clock_fj)
+            return gaussian.register_fj + gaussian.clock_fj, how
         if what == "idle":
             return zero.clock_fj, "clock pins while no operand changes"
         if what == "group":
@@ -592,7 +592,7 @@ def unit_of_name(name: str) -> DotUnit:
     flows = {flow: stationary for stationary, flow in _FLOWS.items()}
     stationary = flows.get(fields[-1]) if fields else None
     fields = fields[:-1] if stationary else fields
-    cut = re.fullmatch("cut([1-9])", fields[-1]) if fields else None
+    cut = re.fullmatch("cut([1-9][0-9]?)", fields[-1]) if fields else None
     fields = fields[:-1] if cut else fields
     every = re.fullmatch("every([1-9][0-9]{0,4})", fields[-1]) if fields else None
     fields = fields[:-1] if every else fields
@@ -624,8 +624,6 @@ def unit_of_name(name: str) -> DotUnit:
         unit.components()
     except ValueError as error:
         raise refused(error, name) from None
-    if unit.name != name:
-        raise InputError("not how the unit is called", key="--unit", value=name, allowed=unit.name)
     return unit
 
 

@@ -37,7 +37,6 @@ from simulator.rtl.fused_add import fused_add
 from simulator.rtl.parts import Columns, largest, named, product, saturate, shift_left, shift_right
 from simulator.rtl.units.dot import DotUnit
 from simulator.rtl.units.dot_decode import Operand, add_product, decode, signed_product
-from simulator.rtl.units.dot_tree import carry_save
 from simulator.rtl.units.dot_two_level import SecondLevel, fused_sum
 from simulator.rtl.units.dot_words import Word
 
@@ -261,7 +260,7 @@ def _summed(
 ) -> dict[str, Value]:
     """With the tree's ``sum``."""
     if "compress" in stages.taken:
-        rows = carry_save(m, columns, adder)
+        rows = columns.rows(m, adder)
         live = stages.cut("compress", live | _lanes("row", rows))
         columns = Columns(columns.width)
         for row in _take(live, "row"):

