@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from simulator.cli.commands import app
-from simulator.cli.output import check_target, emit, partial_folder
+from simulator.cli.output import check_target, emit, partial_folder, remark
 from simulator.cli.progress import ProgressLine
 from simulator.errors import InputError
 
@@ -30,6 +30,14 @@ def characterize(
     unit: Annotated[
         list[str] | None,
         typer.Option("--unit", metavar="NAME", help="Unit, as --list names it. Repeatable; default: all."),
+    ] = None,
+    arch: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--arch",
+            metavar="NAME|FILE",
+            help="Only the units that this accelerator is priced by. Repeatable.",
+        ),
     ] = None,
     clock_ghz: Annotated[
         float | None,
@@ -58,7 +66,10 @@ def characterize(
     """Synthesise processing elements to a cell library and write a cost table of them."""
     from simulator.rtl.units import default_units, unit_of_name
 
-    units = [unit_of_name(name) for name in dict.fromkeys(unit)] if unit else list(default_units())
+    chosen = {name: unit_of_name(name) for name in unit or ()}
+    for machine in arch or ():
+        chosen |= {each.name: each for each in _units_of(machine)}
+    units = list(chosen.values() if unit or arch else default_units())
     if list_units:
         emit(_listed([each.specification() for each in units], as_json))
         return
@@ -77,6 +88,17 @@ def characterize(
         )
     check_target(output)
     _write(units, tuple(liberty), clock_ghz, node_nm, tuple(dont_use or ()), jobs, output)
+
+
+def _units_of(arch: str) -> list[Unit]:
+    from simulator.arch import load_accelerator
+    from simulator.rtl.machine import units_of
+
+    accelerator = load_accelerator(arch)
+    units, rest = units_of(accelerator)
+    if rest:
+        remark(f"{accelerator.name}: of no unit by default, so made of parts: {', '.join(rest)}")
+    return units
 
 
 def _write(

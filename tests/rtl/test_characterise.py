@@ -305,3 +305,22 @@ def test_table_text_has_every_column(worker, figures):
     text = table_text(worker.rows(unit, figures[unit.name]))
     assert text.startswith("kind,params,quantity,event,value,")
     assert len(text.splitlines()) == 1 + 3 + 3
+
+
+def test_units_of_a_machine_price_all_its_logic(tmp_path, toy_file, capsys):
+    """Everything but memories comes from a table of these alone."""
+    table = tmp_path / "toy.csv"
+    arguments = ["--liberty", str(toy_file), "--node-nm", "45", "--arch", "systolic_ws_8x8", "-o", str(table)]
+    assert main(["characterize", *arguments]) == 0
+    assert "of no unit by default, so made of parts: skew" in capsys.readouterr().err
+    technology = {"base": "published_45nm", "tables": [str(table)]}
+    report = sim.gemm(16, 16, 16, arch="systolic_ws_8x8", clock_ghz=0.05, technology=technology)
+    logic = [each for each in report.to_json()["costs"]["components"] if each["kind"] not in ("sram", "dram")]
+    assert {each["component"] for each in logic} == {"pe", "skew", "output_adders", "rescale", "vector"}
+    sources = {constant["source"] for each in logic for constant in each["constants"]}
+    assert all("Liberty SHA-256" in source for source in sources)
+
+
+def test_machines_that_are_not_there_are_named(capsys):
+    assert main(["characterize", "--list", "--arch", "systolic_xs"]) == 2
+    assert "systolic_xs" in capsys.readouterr().err
