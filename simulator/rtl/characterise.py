@@ -307,7 +307,12 @@ class _Kept:
     def __init__(self, folder: Path, settings: Settings) -> None:
         self._folder = folder
         digest = hashlib.sha256(f"{settings} {tools()}".encode())
-        for path in (*map(Path, settings.liberty), *sorted(Path(__file__).parent.rglob("*.py"))):
+        package = Path(__file__).parents[1]
+        described = [package / room for room in ("formats", "pe", "rtl")]
+        data = [
+            path for room in described for path in sorted(room.rglob("*")) if path.suffix in (".py", ".npz")
+        ]
+        for path in (*map(Path, settings.liberty), *data):
             if path.is_file():
                 digest.update(path.read_bytes())
         self._key = digest.hexdigest()[:16]

@@ -20,7 +20,7 @@ from simulator.rtl.cells import FullAdder
 
 Bits = npt.NDArray[np.uint8]
 Codes = npt.NDArray[np.int64]
-T = TypeVar("T")
+Measured = TypeVar("Measured")
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,9 @@ class Energy:
         )
 
 
-def on_other_operands(measured: Mapping[str, T], figure: Callable[[T], float], of: str = "") -> str:
+def on_other_operands(
+    measured: Mapping[str, Measured], figure: Callable[[Measured], float], of: str = ""
+) -> str:
     """For a note: what a row's figure, which is of Gaussian operands, is on the others that there are streams of.
     ``measured``: by stimulus; ``of``: what follows the kind in its name."""
     others = {"uniform": "uniform ones", "model": "those of MiniLM"}

@@ -307,6 +307,7 @@ def test_table_text_has_every_column(worker, figures):
     assert len(text.splitlines()) == 1 + 3 + 3
 
 
+@pytest.mark.slow
 def test_units_of_a_machine_price_all_its_logic(tmp_path, toy_file, capsys):
     """Everything but memories comes from a table of these alone."""
     table = tmp_path / "toy.csv"

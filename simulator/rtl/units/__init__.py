@@ -17,7 +17,7 @@ class Family:
     words: tuple[str, ...]
     """What stands before the first hyphen; of ``dot`` a number follows."""
     unit_of_name: Callable[[str], Unit]
-    """What has the name, or may have meant to: the unit knows how it is called."""
+    """Reads a name; whether the unit is called so is compared with its own."""
     default: str
     """Names of the units that tables hold unless others are asked for."""
 
@@ -42,11 +42,18 @@ def unit_of_name(name: str) -> Unit:
     for family in FAMILIES:
         if word in family.words:
             unit = family.unit_of_name(name)
+            if any(_repeats(side) for field in name.split("-") for side in field.split("x")):
+                raise InputError("names a format twice", key="--unit", value=name, allowed="each once")
             if unit.name != name:
                 raise InputError("not how the unit is called", key="--unit", value=name, allowed=unit.name)
             return unit
     words = (word for family in FAMILIES for word in family.words)
     raise InputError("begins like no unit", key="--unit", value=name, allowed=nearest(word, words))
+
+
+def _repeats(side: str) -> bool:
+    names = side.split("+")
+    return len(set(names)) < len(names)
 
 
 def default_units() -> tuple[Unit, ...]:

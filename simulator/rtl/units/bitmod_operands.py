@@ -4,7 +4,7 @@
               `simulator.rtl.units.dot_operands`, like the activations; sums with a normal distribution, and the scales
               that the quantizer gave to groups of normal weights.
 ``uniform``   every code of a weight, special values included, every finite activation, every scale equally likely.
-``model``     operands of a network (`simulator.rtl.units.model_operands`), weights in groups of 128.
+``model``     operands of a network (`simulator.rtl.units.model_operands`); weights of BitMoD's types in groups of 128.
 ``corners``   zeros of both signs, the largest and smallest activations and sums, subnormal ones; uniform weights.
 ``zero``      all operands zero.
 """

@@ -154,7 +154,7 @@ class DecoderUnit(Unit):
     def tensor(self, format: Format, kind: str, rng: np.random.Generator, cycles: int) -> QuantizedTensor:
         """A row of so many values. ``gaussian``: N(0.3, 1), quantized: a mean that
         gives zero points something to subtract. ``model``: a network's weights
-        (`model_operands`), quantized. ``uniform``: the same scales, every code.
+        (`model_operands`), quantized as one row. ``uniform``: the same scales, every code.
         ``corners``: every code, scales far apart."""
         values = rng.normal(0.3, 1.0, (1, cycles)).astype(np.float32)
         if kind == "model":
@@ -318,8 +318,9 @@ class DecoderUnit(Unit):
     def event_energy(self, event: str, energy: Mapping[str, Energy]) -> tuple[float, str]:
         format = self.cases[event]
         cycle = energy[f"gaussian {event}"]
-        how = f"a cycle of {format.name} made of normal values, groups of {GROUP}: {cycle.split}"
-        return cycle.total_fj, how + on_other_operands(energy, lambda of: of.total_fj, f" {event}")
+        others = on_other_operands(energy, lambda of: of.total_fj, f" {event}")
+        how = f"a cycle of {format.name} made of normal values, groups of {GROUP}{others}: {cycle.split}"
+        return cycle.total_fj, how
 
     def specification(self) -> dict[str, object]:
         option = {"s": "scale_bits", "g": "guard_bits", "": ""}[_OPTIONS[self.family]]

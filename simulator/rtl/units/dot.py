@@ -16,7 +16,7 @@ import numpy as np
 
 from simulator.errors import InputError, nearest
 from simulator.formats import Format, get_format
-from simulator.formats.element import E8, E8M0, Element
+from simulator.formats.element import E8, E8M0, FP16, Element
 from simulator.hardware.structure import Component
 from simulator.pe import pe_model
 from simulator.pe.accumulator import Accumulator, accumulator
@@ -26,7 +26,7 @@ from simulator.pe.protocol import Pair, Stationary
 from simulator.rtl.cells import FullAdder
 from simulator.rtl.unit import Energy, Stream, Unit, on_other_operands
 from simulator.rtl.units.dot_function import expected_sums, sums_of_codes
-from simulator.rtl.units.dot_operands import OFTEN, Operands, operands
+from simulator.rtl.units.dot_operands import OFTEN, SUM_LENGTH, Operands, operands
 from simulator.rtl.units.dot_words import Word, words
 from simulator.rtl.units.naming import refused
 
@@ -442,18 +442,26 @@ class DotUnit(Unit):
 
     @property
     def stimuli(self) -> tuple[str, ...]:
-        """Gaussian operands of every pair of formats; of the widest, which stand first, also others."""
-        kinds = ["gaussian", "zero"]
-        kinds += ["rescale"] if self.scale else []
-        kinds += ["often"] if self.promote_every else ["uniform", "model"]
-        first, *others = self.pairs
-        names = [self._stimulus(kind, first) for kind in kinds]
-        names += [
-            self._stimulus(kind, pair) for pair in others for kind in kinds if kind in ("gaussian", "often")
-        ]
+        """Gaussian operands and a network's of every pair of formats; of the widest, which stand first, also others."""
+        of_all = ["gaussian"]
+        if self.promote_every:
+            of_all.append("often")
+        elif self._holds_all or all(format.element.bits >= FP16.bits for format in self.pairs[0]):
+            of_all.append("model")
+        of_first = ["zero", *(["rescale"] if self.scale else [])]
+        of_first += ["uniform"] if self._holds_all and not self.promote_every else []
+        names = [self._stimulus(kind, self.pairs[0]) for kind in of_first]
+        names += [self._stimulus(kind, pair) for pair in self.pairs for kind in of_all]
         if self.stationary != "outputs":
             names += [self._stimulus("preload", pair) for pair in self.pairs]
         return tuple(names)
+
+    @property
+    def _holds_all(self) -> bool:
+        """Sums of any operands of any formats are finite: those of a network come scaled to the largest value."""
+        to = self.held.float_format
+        largest = max(float(w.element.max_value) * float(a.element.max_value) for w, a in self.pairs)
+        return to is None or self.lanes * SUM_LENGTH * largest < 2.0**to.high
 
     @property
     def proofs(self) -> tuple[str, ...]:
@@ -490,19 +498,18 @@ class DotUnit(Unit):
         changes; ``group``, ``preload``: what new scales, or a new stationary word, add to an idle cycle."""
         what, _, of = event.removesuffix(_IN_BLOCKS).partition(" ")
         pair = next((pair for pair in self.pairs if pair_name(pair) == of), self.pairs[0])
-        gaussian, zero = energy[self._stimulus("gaussian", pair)], energy["zero"]
+        suffix = self._stimulus("", pair)
+        gaussian, zero = energy["gaussian" + suffix], energy["zero"]
         if self.promote_every and what in ("mac", "step", "promote"):
             return self._two_level_energy(what, gaussian, energy[self._stimulus("often", pair)])
         if what == "mac":
             without = gaussian.combinational_glitch_free_fj / self.lanes
             how = f"gates with glitches, of a lane ({without:.4g} fJ without); Gaussian operands"
-            if pair == self.pairs[0]:
-                how += on_other_operands(energy, lambda other: other.combinational_timed_fj / self.lanes)
+            how += on_other_operands(energy, lambda other: other.combinational_timed_fj / self.lanes, suffix)
             return gaussian.combinational_timed_fj / self.lanes, how
         if what == "step":
             how = f"registers ({gaussian.register_fj:.4g} fJ) and clock pins; Gaussian operands"
-            if pair == self.pairs[0]:
-                how += on_other_operands(energy, lambda other: other.register_fj + other.clock_fj)
+            how += on_other_operands(energy, lambda other: other.register_fj + other.clock_fj, suffix)
             return gaussian.register_fj + gaussian.clock_fj, how
         if what == "idle":
             return zero.clock_fj, "clock pins while no operand changes"

@@ -4,9 +4,9 @@
               times 16, encoded (FP8 E4M3 then uses most of its exponents); of formats whose largest value is below
               64 the values have a standard deviation of a quarter of that. Scales are one, integers half of their
               range.
-``uniform``   every finite code equally likely; exponents of scales around one.
-``model``     those of a network (`simulator.rtl.units.model_operands`); lanes that share a scale are a block of it. The
-              scales at the ports are one, as what new ones cost is an event of its own.
+``uniform``   every finite code equally likely; scales as in gaussian.
+``model``     those of a network (`simulator.rtl.units.model_operands`); lanes that share a scale are a block of their
+              format. The scales at the ports are one, as what new ones cost is an event of its own.
 ``scales``    as gaussian, but every cycle with new scales around one.
 ``rescale``   new scales every cycle, all operands zero.
 ``preload``   a new stationary operand every cycle, the streamed one and the partial sums zero.
@@ -21,12 +21,13 @@ of 16 products of such operands.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
+from simulator.formats import Format
 from simulator.formats.element import FP16, Element, decode, encode
 from simulator.pe.elements import element_format
 from simulator.pe.protocol import Pair, Side
@@ -104,11 +105,11 @@ def operands(unit: DotUnit, kind: str, cycles: int, seed: int = 0, pair: Pair | 
     """A stream of one of `STIMULI`, in the formats of ``pair`` (the widest of the unit); the same for the same
     arguments."""
     rng = np.random.default_rng([seed, kind == "uniform"])
-    weight, activation = (format.element for format in pair or unit.pairs[0])
-    elements: dict[Side, Element] = {"activations": activation, "weights": weight}
+    w_format, a_format = unit.scale_pair(pair or unit.pairs[0])
+    formats: dict[Side, Format] = {"activations": a_format, "weights": w_format}
     shape = (cycles, unit.lanes)
     drawn = "zero" if kind in ("zero", "rescale") else kind
-    sides = {side: _side_codes(unit, element, side, drawn, rng, shape) for side, element in elements.items()}
+    sides = {side: _side_codes(unit, format, side, drawn, rng, shape) for side, format in formats.items()}
     first = np.arange(cycles) % (OFTEN if kind == "often" and unit.scale is None else SUM_LENGTH) == 0
     if unit.stationary != "outputs":
         if kind == "preload":
@@ -122,14 +123,13 @@ def operands(unit: DotUnit, kind: str, cycles: int, seed: int = 0, pair: Pair | 
         sides[unit.stationary] = held
         partials = np.zeros(cycles, np.int64)
         if kind not in ("zero", "rescale", "preload"):
-            partials = _partials(unit, elements, kind, rng, cycles)
+            partials = _partials(unit, formats, kind, rng, cycles)
         return Operands(sides["activations"], sides["weights"], first=first, partials=partials)
     if unit.scale is None:
         return Operands(sides["activations"], sides["weights"], first=first)
-    changing = kind in ("uniform", "scales", "rescale")
+    changing = kind in ("scales", "rescale")
     w_scales, a_scales = (
-        _scale_codes(format.scale_element, changing, rng, cycles)
-        for format in unit.scale_pair(pair or unit.pairs[0])
+        _scale_codes(format.scale_element, changing, rng, cycles) for format in (w_format, a_format)
     )
     ends = None
     if unit.ends_groups:
@@ -155,19 +155,18 @@ def _scale_codes(scale: Element | None, changing: bool, rng: np.random.Generator
 
 
 def _partials(
-    unit: DotUnit, elements: Mapping[Side, Element], kind: str, rng: np.random.Generator, cycles: int
+    unit: DotUnit, formats: Mapping[Side, Format], kind: str, rng: np.random.Generator, cycles: int
 ) -> Codes:
+    shape = (cycles, _PARTIAL_PRODUCTS)
     values = [
-        decode(
-            elements[side], _side_codes(unit, elements[side], side, kind, rng, (cycles, _PARTIAL_PRODUCTS))
-        )
+        decode(formats[side].element, _side_codes(unit, formats[side], side, kind, rng, shape))
         for side in ("weights", "activations")
     ]
     sums = (values[0] * values[1]).sum(axis=1)
     if unit.held.float_format is not None:
         codes: Codes = encode(element_format(unit.accumulator).element, sums).astype(np.int64)
         return codes
-    exponent = sum(element.quantum_exponent for element in elements.values())
+    exponent = sum(format.element.quantum_exponent for format in formats.values())
     integers: Codes = np.ldexp(sums, -exponent).astype(np.int64)
     return integers
 
@@ -181,21 +180,29 @@ def _later(codes: Codes, cycles: int) -> Codes:
 
 
 def _side_codes(
-    unit: DotUnit, element: Element, side: Side, kind: str, rng: np.random.Generator, shape: tuple[int, ...]
+    unit: DotUnit, format: Format, side: Side, kind: str, rng: np.random.Generator, shape: tuple[int, ...]
 ) -> Codes:
-    if kind == "model" and unit.scale is not None:
-        # Only powers of two need no second level above them.
-        scale = unit.scale_element(unit.scale.partition("+")[0])
-        scale = scale if scale.kind == "exponent" else FP16
-        return model_codes(model_format(element, side, unit.lanes, scale), side, shape)
-    return operand_codes(element, side, kind, rng, shape)
+    if kind == "model" and format.scale_element is not None:
+        return model_codes(in_blocks_of(unit.lanes, format), side, shape)
+    return operand_codes(format.element, side, kind, rng, shape)
+
+
+def in_blocks_of(lanes: int, format: Format) -> Format:
+    """A scaled format of a unit, one scale for all lanes; integer scales stand under one a row, as in VS-Quant."""
+    scale = format.scale_element
+    assert scale is not None
+    if scale.kind == "exponent":
+        return replace(format, granularity="block", group_size=lanes)
+    return replace(format, group_size=lanes, row_scale_element=FP16 if scale.is_integer else None)
 
 
 def operand_codes(
     element: Element, side: Side, kind: str, rng: np.random.Generator, shape: tuple[int, ...]
 ) -> Codes:
     """`element_codes`, and those of ``model``, which are of a side."""
-    return model_codes(element, side, shape) if kind == "model" else element_codes(element, kind, rng, shape)
+    if kind == "model":
+        return model_codes(model_format(element, side), side, shape)
+    return element_codes(element, kind, rng, shape)
 
 
 def element_codes(element: Element, kind: str, rng: np.random.Generator, shape: tuple[int, ...]) -> Codes:

@@ -138,23 +138,28 @@ class LMulUnit(Unit):
 
     @property
     def stimuli(self) -> Sequence[str]:
-        """A network's FP8 operands, scaled to the largest value, overflow where there is no accumulator; FP16, in which
-        they are kept, is too short for FP32."""
-        bits = self.element.bits
-        kinds = ["uniform"] if bits <= 8 else []
-        kinds += ["model"] if bits == 16 or (bits < 16 and self.accumulator) else []
+        """A network's FP8 operands, scaled to the largest value, overflow without a wide accumulator; its FP32 operands
+        would be the FP16 that are kept."""
+        kinds = ["uniform"] if self._holds_fp8 else []
+        kinds += ["model"] if self.element.bits == 16 or (self._holds_fp8 and self.accumulator) else []
         return ("gaussian", *kinds, "zero")
 
     @property
+    def _holds_fp8(self) -> bool:
+        """Operands are FP8, and their sums finite whatever they are; products alone are drawn until they are."""
+        wide = self.accumulator is None or self.held.exponent_bits > self.element.exponent_bits + 1
+        return self.element.bits <= 8 and wide
+
+    @property
     def proofs(self) -> Sequence[str]:
-        return ("gaussian", "corners") if self.element.bits > 8 else ("gaussian", "uniform", "corners")
+        return ("gaussian", *(("uniform",) if self._holds_fp8 else ()), "corners")
 
     def stream(self, stimulus: str, cycles: int, seed: int = 0) -> Stream:
         rng = np.random.default_rng([seed, stimulus == "uniform"])
         shape = (cycles, self.lanes)
         a, w = (self._codes(stimulus, side, rng, shape) for side in SIDES)
         magnitude = (1 << (self.element.bits - 1)) - 1
-        while self.accumulator is None:
+        while self.accumulator is None and stimulus != "model":
             total = (a & magnitude) + (w & magnitude) - self.offset
             over = np.flatnonzero((total > self.element.max_code).any(axis=1))
             if not len(over):

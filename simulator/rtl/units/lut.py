@@ -17,6 +17,7 @@ import numpy as np
 
 from simulator.config import validate
 from simulator.errors import InputError
+from simulator.formats.element import FP16
 from simulator.hardware.structure import Component
 from simulator.pe.base import pair_name
 from simulator.pe.elements import element_format
@@ -104,6 +105,15 @@ class _OfLut(Unit):
         pair = next(pair for pair in self.pairs if pair_name(pair) == name)
         return draw(self.pe, kind, pair, cycles, seed)
 
+    def _of_pairs(self, kind: str) -> list[str]:
+        """Stimuli of a kind. A network's FP8 activations, scaled to the largest value, overflow FP16 sums."""
+        short = kind == "model" and "fp16" in (self.tables, self.accumulator)
+        return [
+            f"{kind} {pair_name(pair)}"
+            for pair in self.pairs
+            if not short or pair[1].element.is_integer or pair[1].element.bits >= FP16.bits
+        ]
+
     def _of_pair(self, event: str) -> tuple[str, str, int]:
         """("step int2 x int8") -> ("step", "int2 x int8", planes of its weights)."""
         what, _, name = event.partition(" ")
@@ -180,8 +190,11 @@ class LutUnit(_OfLut):
         entries of floats."""
         first = pair_name(self.pairs[0])
         others = ("zero", "rest") if self.tables.startswith("fp") else ("uniform", "zero", "rest")
-        of_pairs = (f"{kind} {pair_name(pair)}" for pair in self.pairs for kind in ("gaussian", "model"))
-        return (*of_pairs, *(f"{kind} {first}" for kind in others))
+        return (
+            *self._of_pairs("gaussian"),
+            *self._of_pairs("model"),
+            *(f"{kind} {first}" for kind in others),
+        )
 
     @property
     def proofs(self) -> tuple[str, ...]:
@@ -264,7 +277,7 @@ class LutTableUnit(_Registers):
     @property
     def stimuli(self) -> tuple[str, ...]:
         kinds = ("gaussian", "model", "zero", *(("scales",) if self.tables == "int8" else ()))
-        return tuple(f"{kind} {pair_name(pair)}" for pair in self.pairs for kind in kinds)
+        return tuple(name for kind in kinds for name in self._of_pairs(kind))
 
     def stream(self, stimulus: str, cycles: int, seed: int = 0) -> Stream:
         """Of ``gaussian`` and ``zero`` scales stay, which are an event of their own."""
@@ -311,8 +324,7 @@ class LutKeysUnit(_Registers):
 
     @property
     def stimuli(self) -> tuple[str, ...]:
-        kinds = ("gaussian", "uniform", "model")
-        return tuple(f"{kind} {pair_name(pair)}" for pair in self.pairs for kind in kinds)
+        return tuple(name for kind in ("gaussian", "uniform", "model") for name in self._of_pairs(kind))
 
     def stream(self, stimulus: str, cycles: int, seed: int = 0) -> Stream:
         """What leaves behind the last plane is zero."""

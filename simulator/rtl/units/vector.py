@@ -289,8 +289,9 @@ class OutputAdderUnit(Unit):
     def event_energy(self, event: str, energy: Mapping[str, Energy]) -> tuple[float, str]:
         if event == "add":
             cycle = energy["gaussian"]
-            how = f"a cycle with two new sums of 1024 products of INT8's size: {cycle.split}"
-            return cycle.total_fj, how + on_other_operands(energy, lambda other: other.total_fj)
+            others = on_other_operands(energy, lambda other: other.total_fj)
+            how = f"a cycle with two new sums of 1024 products of INT8's size{others}: {cycle.split}"
+            return cycle.total_fj, how
         raise InputError(f"no energy is measured for event {event!r} of {self.name}")
 
     def specification(self) -> dict[str, object]:
