@@ -236,7 +236,8 @@ def _row(fields: Mapping[str, str | None], path: Path, line: int) -> CostRow:
     quantity = one_of("quantity", tuple(UNITS))
     known = KINDS.get(kind)
     value = number("value")
-    if value < 0 or (value == 0 and (known or (quantity != LEAKAGE and not cell["note"]))):
+    counted_elsewhere = cell["note"] and cell["quality"] != "synthesised"
+    if value < 0 or (value == 0 and (known or (quantity != LEAKAGE and not counted_elsewhere))):
         raise InputError(
             "must be above zero",
             file=where,

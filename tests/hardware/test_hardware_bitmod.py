@@ -55,6 +55,7 @@ def test_a_row_of_zero_says_where_its_unit_is_counted(tmp_path: Path) -> None:
     table = tmp_path / "unit.csv"
     table.write_text(f"{header}unit,,area_um2,,0,45,,,published,a paper,in the row of another unit\n")
     assert load_technology(table).constant("unit", {}, "area_um2").value == 0
-    table.write_text(f"{header}unit,,area_um2,,0,45,,,published,a paper,\n")
-    with pytest.raises(InputError, match="above zero"):
-        load_technology(table)
+    for said in ("published,a paper,", "synthesised,gates,unit: 0 cells"):
+        table.write_text(f"{header}unit,,area_um2,,0,45,,,{said}\n")
+        with pytest.raises(InputError, match="above zero"):
+            load_technology(table)
