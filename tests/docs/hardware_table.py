@@ -58,6 +58,7 @@ SERIAL = [
     (_BITVERT, "bbs_zp4 x int8"),
 ]
 PARALLEL = "mac-int8-int32-double"
+_MX = "dot32-fp8_e4m3+fp8_e5m2+fp6_e3m2+fp6_e2m3+fp4_e2m1+int8+int6+int4-al22-e8m0-fp32-cut4-double"
 OPERANDS = (
     "mac-int8-int32",
     "mac-int4-int32",
@@ -67,12 +68,16 @@ OPERANDS = (
     "dot32-int8-e8m0-fp32-cut2",
     "dot32-fp8_e4m3-al22-e8m0-fp32-cut3",
     "dot32-fp4_e2m1-fix-e8m0-fp32-cut3",
+    f"{_MX} int8 x int8",
+    f"{_MX} fp8_e4m3 x fp8_e4m3",
+    f"{_MX} fp4_e2m1 x fp4_e2m1",
     "dot16-fp4_e2m1-fix-fp8_e4m3-fp32-cut2",
     "dot16-int4-fp8_e4m3-fp32-cut2",
     "mixpe-int4xint8-int32-double",
     "bitmod-l4-guard3-fp32",
     "lut-int2xint8-l4-mu4-int32",
 )
+"""Unit and, of several, a pair of formats; else the first."""
 KINDS = {"uniform": "uniform ones", "MiniLM": "those of MiniLM"}
 """Head of a column -> what notes call such operands."""
 HEAD = ["accelerator", "synthesised", "sum of synthesised parts", *(f"{name}, GHz" for name in TECHNOLOGIES)]
@@ -134,28 +139,28 @@ def serial() -> str:
 
 
 def on_operands() -> str:
-    """Energy of a step on Gaussian operands, and on others in parts of it; of the first pair of formats, smallest
-    units."""
+    """Energy of a step on Gaussian operands, and on others in parts of it; smallest units."""
     heads = (f"{library}: {head}" for library in TECHNOLOGIES for head in ("Gaussian", *KINDS))
     rows = [["unit", *heads]]
     for name in OPERANDS:
-        row = [f"`{name}`"]
+        unit, _, pair = name.partition(" ")
+        row = [f"`{unit}`{pair and f', {pair}'}"]
         for technology in TECHNOLOGIES:
-            found = energies_of_a_step(technology, name)
+            found = energies_of_a_step(technology, unit, pair)
             row.append(f"{found['Gaussian']:.3g} pJ")
             row += [f"{found[kind] / found['Gaussian']:.2f}" if kind in found else "" for kind in KINDS]
         rows.append(row)
     return markdown(rows)
 
 
-def energies_of_a_step(technology: str, name: str) -> dict[str, float]:
+def energies_of_a_step(technology: str, name: str, pair: str = "") -> dict[str, float]:
     """pJ of a step of all lanes, by kind of operands."""
     unit = unit_of_name(name)
     priced = load_technology(technology).price(unit.components()[0], None)
     said = {
         used.constant.event: used.constant for used in priced.constants if used.constant.quantity == ENERGY
     }
-    pair = next(event for event in said if event.startswith("step ")).removeprefix("step ")
+    pair = next(event for event in said if event.startswith(f"step {pair}")).removeprefix("step ")
     events = {f"mac {pair}": unit.lanes, f"step {pair}": 1}
     totals: dict[str, float] = {}
     for event, times in events.items():

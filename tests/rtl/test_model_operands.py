@@ -10,6 +10,7 @@ import pytest
 from model_operands_data import STORED, model_operands
 
 import simulator as sim
+from simulator.errors import InputError
 from simulator.formats import get_format, quantize
 from simulator.pe.elements import element_format
 from simulator.rtl.characterise import stimulus_cycles
@@ -92,6 +93,13 @@ def test_lanes_that_share_a_scale_are_a_block_of_the_format(name, format, side):
     np.testing.assert_array_equal(found, expected)
 
 
+def test_blocks_of_unsigned_codes_have_a_zero_point():
+    (format, _) = unit_of_name("dot16-uint4xint8-fp16-fp32").pairs[0]
+    found = model_codes(in_blocks_of(16, format), "weights", (ROWS * K,))
+    expected = in_pieces(quantize(model_rows("weights"), "uint4_g16_asym").codes)
+    np.testing.assert_array_equal(found, expected)
+
+
 def test_blocks_that_are_no_part_of_a_piece_are_whole_in_a_cycle():
     unit = unit_of_name("dot5-int8-e8m0-fp32")
     found = model_codes(in_blocks_of(5, unit.pairs[0][0]), "weights", (100, 5))
@@ -148,11 +156,30 @@ def test_no_sum_of_a_measured_stream_overflows(unit):
 
 @pytest.mark.parametrize(
     "name",
-    ["mac-fp8_e4m3-fp16", "dot16-fp8_e4m3-al22-fp16", "lmul-fp8_e4m3-fp16", "mixpe-int4xfp8_e5m2-fp16"],
+    [
+        "mac-fp8_e4m3-fp16",
+        "dot16-fp8_e4m3-al22-fp16",
+        "mac-bf16-e8-fp32",
+        "mac-int16-fp16",
+        "lmul-fp8_e4m3-fp16",
+        "mixpe-int4xfp8_e5m2-fp16",
+    ],
 )
 def test_operands_that_would_overflow_the_accumulator_are_not_offered(name):
     unit = unit_of_name(name)
     assert not any(each.startswith(("model", "uniform")) for each in (*unit.stimuli, *unit.proofs))
+
+
+def test_operands_are_offered_by_the_pair():
+    stimuli = unit_of_name("mac-fp16+fp8_e5m2-fp16").stimuli
+    assert [each for each in stimuli if each.startswith("model")] == ["model"]
+
+
+def test_partial_sums_that_do_not_fit_are_refused():
+    unit = unit_of_name("dot16-bf16-fixed42-is")
+    with pytest.raises(InputError, match=r"sums of 16 products do not fit.*fixed42"):
+        unit.stream("gaussian", 60)
+    assert unit_of_name("dot16-int8+int4-e8m13-ws").stream("gaussian", 60).expected()
 
 
 def test_every_unit_that_has_operands_is_measured_on_them():

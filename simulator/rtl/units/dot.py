@@ -443,22 +443,27 @@ class DotUnit(Unit):
     @property
     def stimuli(self) -> tuple[str, ...]:
         """Gaussian operands and a network's of every pair of formats; of the widest, which stand first, also others."""
-        of_all = ["gaussian"]
-        if self.promote_every:
-            of_all.append("often")
-        elif self._holds_all or all(format.element.bits >= FP16.bits for format in self.pairs[0]):
-            of_all.append("model")
         of_first = ["zero", *(["rescale"] if self.scale else [])]
         of_first += ["uniform"] if self._holds_all and not self.promote_every else []
         names = [self._stimulus(kind, self.pairs[0]) for kind in of_first]
-        names += [self._stimulus(kind, pair) for pair in self.pairs for kind in of_all]
+        for pair in self.pairs:
+            kinds = [
+                "gaussian",
+                *(["often"] if self.promote_every else ["model"] if self._holds(pair) else []),
+            ]
+            names += [self._stimulus(kind, pair) for kind in kinds]
         if self.stationary != "outputs":
             names += [self._stimulus("preload", pair) for pair in self.pairs]
         return tuple(names)
 
+    def _holds(self, pair: Pair) -> bool:
+        """Sums of a network's operands are finite, which come scaled to the largest value unless they are cast."""
+        wide = all(format.element.kind == "float" and format.element.bits >= FP16.bits for format in pair)
+        return self._holds_all or (wide and self.scale is None)
+
     @property
     def _holds_all(self) -> bool:
-        """Sums of any operands of any formats are finite: those of a network come scaled to the largest value."""
+        """Sums of any operands of any formats are finite."""
         to = self.held.float_format
         largest = max(float(w.element.max_value) * float(a.element.max_value) for w, a in self.pairs)
         return to is None or self.lanes * SUM_LENGTH * largest < 2.0**to.high

@@ -27,9 +27,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from simulator.errors import InputError
 from simulator.formats import Format
-from simulator.formats.element import FP16, Element, decode, encode
-from simulator.pe.elements import element_format
+from simulator.formats.element import FP16, Element, decode, encode, minifloat
 from simulator.pe.protocol import Pair, Side
 from simulator.rtl.unit import Bits, Codes, port_bits
 from simulator.rtl.units.model_operands import model_codes, model_format
@@ -163,12 +163,19 @@ def _partials(
         for side in ("weights", "activations")
     ]
     sums = (values[0] * values[1]).sum(axis=1)
-    if unit.held.float_format is not None:
-        codes: Codes = encode(element_format(unit.accumulator).element, sums).astype(np.int64)
+    to = unit.held.float_format
+    if to is not None:
+        held = minifloat(unit.held.exponent_bits, to.precision - 1, "ieee")
+        codes: Codes = encode(held, sums).astype(np.int64)
         return codes
     exponent = sum(format.element.quantum_exponent for format in formats.values())
-    integers: Codes = np.ldexp(sums, -exponent).astype(np.int64)
-    return integers
+    integers = np.ldexp(sums, -exponent)
+    if np.abs(integers).max() >= 2.0 ** min(unit.held.bits - 1, 62):
+        raise InputError(
+            f"sums of {_PARTIAL_PRODUCTS} products do not fit", key="accumulator", value=unit.accumulator
+        )
+    whole: Codes = integers.astype(np.int64)
+    return whole
 
 
 def _later(codes: Codes, cycles: int) -> Codes:
@@ -188,12 +195,14 @@ def _side_codes(
 
 
 def in_blocks_of(lanes: int, format: Format) -> Format:
-    """A scaled format of a unit, one scale for all lanes; integer scales stand under one a row, as in VS-Quant."""
+    """A scaled format of a unit, one scale for all lanes; integer scales stand under one a row, as in VS-Quant, codes
+    without a sign get a zero point."""
     scale = format.scale_element
     assert scale is not None
+    whole = replace(format, group_size=lanes, has_zero_point=format.element.kind == "uint")
     if scale.kind == "exponent":
-        return replace(format, granularity="block", group_size=lanes)
-    return replace(format, group_size=lanes, row_scale_element=FP16 if scale.is_integer else None)
+        return replace(whole, granularity="block")
+    return replace(whole, row_scale_element=FP16 if scale.is_integer else None)
 
 
 def operand_codes(
