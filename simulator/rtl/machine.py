@@ -12,14 +12,13 @@ from simulator.rtl.units import default_units
 def units_of(accelerator: Accelerator) -> tuple[list[Unit], list[str]]:
     """The default units that its components are, and those parts of circuits that its other components are made of,
     whose names come second. Memories are neither."""
+    defaults = {unit: {_key(each) for each in unit.components()} for unit in default_units()}
     wanted = {_key(component): component for component in components(accelerator)}
-    units = [unit for unit in default_units() if any(_key(each) in wanted for each in unit.components())]
-    for unit in units:
-        for component in unit.components():
-            wanted.pop(_key(component), None)
-    rest = [component for component in wanted.values() if component.parts]
+    units = [unit for unit, keys in defaults.items() if keys & wanted.keys()]
+    whole = set().union(*(defaults[unit] for unit in units))
+    rest = [component for key, component in wanted.items() if key not in whole and component.parts]
     kinds = {part.kind for component in rest for part in component.parts}
-    parts = [unit for unit in default_units() if unit.is_part and unit.components()[0].kind in kinds]
+    parts = [unit for unit, keys in defaults.items() if unit.is_part and kinds & {kind for kind, _ in keys}]
     return [*units, *parts], [component.name for component in rest]
 
 

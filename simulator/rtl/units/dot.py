@@ -461,7 +461,7 @@ class DotUnit(Unit):
         wide = all(format.element.kind == "float" and format.element.bits >= FP16.bits for format in pair)
         return self._holds_all or (wide and self.scale is None)
 
-    @property
+    @cached_property
     def _holds_all(self) -> bool:
         """Sums of any operands of any formats are finite."""
         to = self.held.float_format

@@ -164,7 +164,7 @@ class LMulUnit(Unit):
             over = np.flatnonzero((total > self.element.max_code).any(axis=1))
             if not len(over):
                 break
-            for codes, side in ((a, SIDES[0]), (w, SIDES[1])):
+            for codes, side in zip((a, w), SIDES, strict=True):
                 codes[over] = self._codes(stimulus, side, rng, (len(over), self.lanes))
         first = np.arange(cycles) % SUM_LENGTH == 0
         ports = {name: port_bits(side, self.element.bits) for name, side in (("a", a), ("w", w))}

@@ -29,7 +29,7 @@ from simulator.rtl.units import serial_operands
 from simulator.rtl.units.naming import refused
 from simulator.rtl.units.serial_operands import Cycles, EdgeCycles, base_bits, term_bits, widest
 
-_EDGE_KINDS = ("gaussian", "uniform", "model", "zero")
+_OPERANDS = ("gaussian", "uniform", "model")
 RATE_CYCLES = 1536
 """Of a stream whose steps and terms are counted: those that the flow measures energies on."""
 CUTS = {"stripes": ("tree",), "pragmatic": ("tree",), "bitvert": ("tree", "schedule")}
@@ -124,7 +124,7 @@ class SerialUnit(Unit):
 
     @property
     def stimuli(self) -> tuple[str, ...]:
-        kinds = ("gaussian", "uniform", "model", "steps")
+        kinds = (*_OPERANDS, "steps")
         return (*(f"{kind} {pair_name(pair)}" for pair in self.pairs for kind in kinds), "zero")
 
     @property
@@ -166,14 +166,12 @@ class SerialUnit(Unit):
         idle = energy["zero"]
         if what == "idle":
             return idle.clock_fj, "clock pins while nothing changes"
-        kinds = ("gaussian", "model", "steps")
-        gaussian, model, steps = (energy[f"{kind} {pair}"].total_fj for kind in kinds)
-        rates = [self._cycles(f"{kind} {pair}", RATE_CYCLES) for kind in kinds]
-        (loads, model_loads, step_loads) = (float(each.loads.mean()) for each in rates)
-        terms, model_terms, _ = (float(each.terms.mean()) for each in rates)
+        steps, step_loads, _ = self._rates("steps", pair, energy)
         step = (steps - idle.total_fj) / step_loads
         if what == "step":
             return step, "what new parallel operands add to an idle cycle, no bits set; Gaussian operands"
+        gaussian, loads, terms = self._rates("gaussian", pair, energy)
+        model, model_loads, model_terms = self._rates("model", pair, energy)
         by_terms = isinstance(self.pe, PragmaticPE)
         cycle = idle.total_fj if by_terms else gaussian - step * loads
         term = (gaussian - cycle - step * loads) / terms if by_terms else 0.0
@@ -185,6 +183,12 @@ class SerialUnit(Unit):
         if by_terms:
             return cycle, "a cycle without a term: clock pins"
         return cycle, f"a mean cycle of Gaussian operands less the step's share{check}"
+
+    def _rates(self, kind: str, pair: str, energy: Mapping[str, Energy]) -> tuple[float, float, float]:
+        """Of a mean cycle of a stream: fJ, steps that begin, terms."""
+        stimulus = f"{kind} {pair}"
+        stream = self._cycles(stimulus, RATE_CYCLES)
+        return energy[stimulus].total_fj, float(stream.loads.mean()), float(stream.terms.mean())
 
     def specification(self) -> dict[str, object]:
         pe = self.pe
@@ -288,7 +292,7 @@ class EdgeUnit(Unit):
 
     @property
     def stimuli(self) -> tuple[str, ...]:
-        return tuple(f"{kind} {name}" for name in self.formats for kind in _EDGE_KINDS)
+        return tuple(f"{kind} {name}" for name in self.formats for kind in (*_OPERANDS, "zero"))
 
     @property
     def proofs(self) -> tuple[str, ...]:
@@ -320,7 +324,7 @@ class EdgeUnit(Unit):
 
     def event_energy(self, event: str, energy: Mapping[str, Energy]) -> tuple[float, str]:
         name = event.removeprefix("word ")
-        streams = [f"{kind} {name}" for kind in ("gaussian", "uniform", "model")]
+        streams = [f"{kind} {name}" for kind in _OPERANDS]
         cycles = {stream: 1 / self._cycles(stream, RATE_CYCLES).loads.mean() for stream in streams}
         found = {stream: float(energy[stream].total_fj * cycles[stream]) for stream in streams}
         gaussian = streams[0]
